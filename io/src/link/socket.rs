@@ -1,0 +1,172 @@
+//! TCP sockets as links want them, and the listener.
+//!
+//! The listener is a plain one: glommio's sets SO_REUSEPORT, so that a second daemon on the same
+//! port would start and take half of the connections.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use wal::{Span, Time};
+
+use crate::error::{Error, Result};
+use crate::ring::{Completion, Descriptor, Payload, Ring, Token};
+
+/// Unsent bytes that the kernel may hold: what is in flight to the peer does not count, so this
+/// bounds what stands before an urgent frame without bounding the throughput of a long path.
+pub const UNSENT_LEN: usize = 256 << 10;
+/// A peer that acknowledges nothing for so long is gone.
+const SILENCE_MAX: Span = Span::secs(10);
+/// Idle time before the first keepalive probe, and between probes.
+const KEEPALIVE: Span = Span::secs(5);
+/// Wait after a failed accept (no descriptors left, most likely) before the next try.
+const ACCEPT_PAUSE: Span = Span::millis(200);
+
+/// A socket that is about to be connected to `address`.
+pub(super) fn unconnected(address: SocketAddr) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
+    // SAFETY: a plain system call that returns a new descriptor or -1.
+    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(Error::system(
+            "create a socket for",
+            address.to_string(),
+            error,
+        ));
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets what every link wants of its socket.
+pub(super) fn tune(socket: &OwnedFd, subject: &str) -> Result<()> {
+    let seconds = |span: Span| (span.0 / 1_000_000_000) as libc::c_int;
+    let options = [
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+        (
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            UNSENT_LEN as libc::c_int,
+        ),
+        (
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            seconds(SILENCE_MAX) * 1000,
+        ),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(KEEPALIVE)),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(KEEPALIVE)),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 2),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+    ];
+    for (level, name, value) in options {
+        let (pointer, len) = ((&raw const value).cast(), size_of::<libc::c_int>() as u32);
+        // SAFETY: the pointer and length describe `value`, an int as tcp(7) and socket(7) say.
+        if unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, len) } != 0 {
+            return Err(Error::system(
+                "tune",
+                subject,
+                std::io::Error::last_os_error(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Which direction to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Sending,
+    Both,
+}
+
+/// Ends one or both directions; on a socket that is not connected any more it does nothing.
+pub(super) fn shutdown(socket: &Descriptor, end: End) {
+    let how = if end == End::Sending {
+        libc::SHUT_WR
+    } else {
+        libc::SHUT_RDWR
+    };
+    // SAFETY: a plain system call on a descriptor that `socket` keeps open. Its only failure here
+    // is ENOTCONN, which is the state asked for.
+    unsafe { libc::shutdown(socket.as_raw_fd(), how) };
+}
+
+/// Accepts connections of peers.
+#[derive(Debug)]
+pub struct Listener {
+    token: Token,
+    socket: Descriptor,
+    address: SocketAddr,
+    armed: bool,
+    again: Option<Time>,
+}
+
+impl Listener {
+    /// Listens on `address`; fails when another process does. `owner` marks its completions.
+    pub fn bind(owner: u64, address: SocketAddr) -> Result<Listener> {
+        let failed = |error| Error::system("listen on", address.to_string(), error);
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (token, socket) = (
+            Token::new(owner, 0),
+            Descriptor::from(OwnedFd::from(listener)),
+        );
+        Ok(Listener {
+            token,
+            socket,
+            address,
+            armed: false,
+            again: None,
+        })
+    }
+
+    /// The address, with the port that the system chose when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks for connections, unless that is done or must wait.
+    pub fn pump(&mut self, ring: &mut Ring, now: Time) {
+        if !self.armed && self.again.is_none_or(|again| again <= now) {
+            ring.accept_multishot(self.token, &self.socket);
+            (self.armed, self.again) = (true, None);
+        }
+    }
+
+    /// When `pump` should be called again at the latest.
+    pub fn deadline(&self) -> Option<Time> {
+        self.again
+    }
+
+    /// A connection, and who it is from; it may be given to another thread.
+    pub fn on_completion(
+        &mut self,
+        completion: Completion,
+        now: Time,
+    ) -> Result<Option<(OwnedFd, SocketAddr)>> {
+        self.armed = completion.more;
+        match (completion.result, completion.payload) {
+            (Ok(_), Payload::Accepted(socket)) => {
+                let stream = TcpStream::from(socket);
+                // A peer that is gone again has no address: nothing is accepted then.
+                let address = stream.peer_addr().ok();
+                Ok(address.map(|address| (OwnedFd::from(stream), address)))
+            }
+            (Ok(_), _) => Ok(None),
+            (Err(error), _) => {
+                self.again = Some(now + ACCEPT_PAUSE);
+                Err(Error::system("accept on", self.address.to_string(), error))
+            }
+        }
+    }
+
+    /// Stops listening: the socket closes when the ring has answered.
+    pub fn close(self, ring: &mut Ring) {
+        ring.cancel(self.token);
+        shutdown(&self.socket, End::Both);
+    }
+}
