@@ -1,0 +1,3 @@
+//! Deciding: which copies should exist where.
+
+pub mod placement;

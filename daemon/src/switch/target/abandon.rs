@@ -1,0 +1,75 @@
+//! How a landing ends without a grant: by the source's word, or by what this node can't do.
+
+use wal::lsn::Epoch;
+use wal::message::{Message, Verdict};
+
+use super::{Outcome, State, Target};
+use crate::effect::{Effect, Effects, Note, ShadowOperation};
+use crate::event::{LinkId, Task};
+
+impl Target {
+    /// The source froze, but this copy lost its position meanwhile.
+    pub fn on_copy_lost(&mut self, epoch: Epoch, link: LinkId, out: &mut Effects) -> Outcome {
+        match self.state {
+            State::Prepared { epoch: ours, .. } if ours == epoch => {
+                self.unable(link, epoch, "the copy is being compared again", out);
+                Outcome::Abandoned
+            }
+            _ => Outcome::Going,
+        }
+    }
+
+    pub fn on_abort(&mut self, epoch: Epoch, out: &mut Effects) -> Outcome {
+        match self.state {
+            State::Noting { epoch: ours, .. }
+            | State::Preparing { epoch: ours, .. }
+            | State::Prepared { epoch: ours, .. }
+            | State::Draining { epoch: ours, .. }
+            | State::Syncing { epoch: ours, .. }
+            | State::Ready { epoch: ours, .. }
+            | State::Asking { epoch: ours, .. }
+                if ours == epoch =>
+            {
+                self.abandon(epoch, out);
+                Outcome::Abandoned
+            }
+            _ => Outcome::Going,
+        }
+    }
+
+    pub fn on_told(&mut self, epoch: Epoch, verdict: Verdict, out: &mut Effects) -> Outcome {
+        match verdict {
+            Verdict::Granted => {
+                self.on_grant(epoch, out);
+                Outcome::Going
+            }
+            Verdict::NotGranted => self.on_abort(epoch, out),
+            Verdict::Undecided => Outcome::Going,
+        }
+    }
+
+    pub(super) fn unable(&mut self, link: LinkId, epoch: Epoch, reason: &str, out: &mut Effects) {
+        let (partition, reason) = (self.partition, reason.to_owned());
+        out.send_urgent(
+            link,
+            Message::Unable {
+                partition,
+                epoch,
+                reason,
+            },
+        );
+        self.abandon(epoch, out);
+    }
+
+    pub(super) fn abandon(&mut self, epoch: Epoch, out: &mut Effects) {
+        out.push(Effect::Record {
+            ticket: self.ticket(Task::Record, epoch),
+            note: Note::Abandoned { epoch },
+        });
+        out.push(Effect::Shadow {
+            ticket: self.ticket(Task::Abandon, epoch),
+            operation: ShadowOperation::Abandon,
+        });
+        self.state = State::Following;
+    }
+}
