@@ -1,0 +1,245 @@
+//! The command line as types: verbs, their arguments, their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{CONFIG_PATH, SOCKET_PATH, units::parse_span};
+
+/// Keeps warm copies of live databases on other nodes, and moves a database with a pause of
+/// milliseconds.
+#[derive(Parser, Debug)]
+#[command(name = "foreshadow", version, propagate_version = false, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 error, 2 usage, 3 precondition, 4 rolled back";
+
+/// What every verb takes.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Print the daemon's answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH", env = "FORESHADOW_SOCKET")]
+    #[arg(default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+    /// Say more; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Run the daemon
+    #[command(after_help = "Examples:\n  foreshadow run --config /etc/foreshadow/foreshadow.toml")]
+    Run(ConfigFile),
+    /// Show how the node is doing
+    #[command(after_help = "Examples:\n  foreshadow status\n  \
+                      foreshadow --json status | jq .lag_bytes_max")]
+    Status,
+    /// List partitions: who owns them, where their shadows are, how far behind
+    #[command(after_help = "Examples:\n  foreshadow list\n  foreshadow list tenant42.db")]
+    List {
+        /// Only this partition
+        partition: Option<String>,
+    },
+    /// Attach a database that discovery did not find
+    #[command(after_help = "Examples:\n  foreshadow add /srv/tenants/live/odd-name.sqlite")]
+    Add {
+        /// The database, below a configured directory
+        path: PathBuf,
+    },
+    /// Let a partition alone: detach from it and forget its shadows
+    #[command(after_help = "Examples:\n  foreshadow remove tenant42.db")]
+    Remove { partition: String },
+    /// Keep a shadow of a partition on another node, or stop keeping it
+    #[command(
+        after_help = "Examples:\n  foreshadow shadow tenant42.db --to node-b\n  \
+                            foreshadow shadow tenant42.db --to node-b --remove"
+    )]
+    Shadow {
+        partition: String,
+        /// The other node
+        #[arg(long, value_name = "NODE")]
+        to: String,
+        /// Discard the shadow instead
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Bring all shadows of a partition up to its source, now
+    #[command(after_help = "Examples:\n  foreshadow sync tenant42.db")]
+    Sync { partition: String },
+    /// Move a partition to another node
+    #[command(
+        after_help = "Examples:\n  foreshadow move tenant42.db --to node-b --wait\n  \
+                            foreshadow move tenant42.db --to node-b --dry-run"
+    )]
+    Move(MoveArguments),
+    /// Give a move up, as long as that is possible
+    #[command(after_help = "Examples:\n  foreshadow cancel 7")]
+    Cancel {
+        /// The move's number
+        id: u64,
+    },
+    /// Move a partition back to where it came from
+    #[command(after_help = "Examples:\n  foreshadow rollback tenant42.db --wait")]
+    Rollback {
+        partition: String,
+        /// Stay until it is done
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Take a partition over without its owner: for an owner that is gone
+    #[command(
+        after_help = "Examples:\n  foreshadow promote tenant42.db\n  foreshadow promote \
+                            tenant42.db --force   # accept the loss of writes that never arrived"
+    )]
+    Promote {
+        partition: String,
+        /// Accept the loss of writes that never arrived here
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show the other nodes and the links to them
+    #[command(after_help = "Examples:\n  foreshadow peers")]
+    Peers,
+    /// Show what happened
+    #[command(after_help = "Examples:\n  foreshadow events\n  foreshadow events --follow")]
+    Events {
+        /// Stay, and show what happens
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Compare the shadows of a partition with their source: position and digest over all pages
+    #[command(after_help = "Examples:\n  foreshadow verify tenant42.db")]
+    Verify { partition: String },
+    /// Check a configuration file without starting anything
+    #[command(after_help = "Examples:\n  foreshadow check-config --config ./foreshadow.toml")]
+    CheckConfig(ConfigFile),
+    /// Write a commented configuration file to start from
+    #[command(after_help = "Examples:\n  foreshadow init --config ./foreshadow.toml")]
+    Init(ConfigFile),
+    /// Look into files of the daemon
+    #[command(after_help = "Examples:\n  foreshadow wal dump /var/lib/foreshadow/deltas/1f/0.log")]
+    Wal {
+        #[command(subcommand)]
+        verb: WalVerb,
+    },
+    /// Show the version of this program, and of the daemon if it runs
+    #[command(after_help = "Examples:\n  foreshadow version")]
+    Version,
+    #[cfg(feature = "demo")]
+    Demo(super::demo::DemoArgs),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MoveArguments {
+    pub partition: String,
+    /// The node that shall serve it
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// Stay until the move is done or given up
+    #[arg(long)]
+    pub wait: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Give the move up after this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout_ms)]
+    pub timeout: u64,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum WalVerb {
+    /// Print the frames of a delta log or journal; a torn tail is shown as such
+    #[command(after_help = "Examples:\n  foreshadow wal dump 0000000000000001.log")]
+    Dump { file: PathBuf },
+}
+
+fn timeout_ms(text: &str) -> Result<u64, String> {
+    match parse_span(text) {
+        Ok(span) if span.0 >= 1_000_000 => Ok(span.0 / 1_000_000),
+        Ok(_) => Err("at least 1ms is needed".to_owned()),
+        Err(error) => Err(format!(
+            "{error}; write a number and ms, s or min, as in 30s"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_verb_shows_an_example() {
+        Arguments::command().debug_assert();
+        for verb in Arguments::command().get_subcommands() {
+            let help = verb
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let name = verb.get_name();
+            if name != "demo" {
+                assert!(
+                    help.contains(&format!("foreshadow {name}")) || help.contains(name),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn flags_of_every_verb_may_stand_before_and_after_it() {
+        for line in [
+            "foreshadow --json --socket /s status",
+            "foreshadow status --socket /s --json",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).expect(line);
+            assert!(arguments.common.json);
+            assert_eq!(arguments.common.socket, PathBuf::from("/s"));
+        }
+    }
+
+    #[test]
+    fn a_timeout_has_a_unit() {
+        let parse = |timeout: &str| {
+            let line = [
+                "foreshadow",
+                "move",
+                "a.db",
+                "--to",
+                "b",
+                "--timeout",
+                timeout,
+            ];
+            Arguments::try_parse_from(line).map(|arguments| match arguments.verb {
+                Verb::Move(arguments) => arguments.timeout,
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(parse("2min").expect("parses"), 120_000);
+        assert!(
+            parse("30")
+                .expect_err("no unit")
+                .to_string()
+                .contains("has no unit")
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! Writer processes: what they write, with which SQLite, and how they are stopped or killed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::Process;
+use super::{Cluster, Error, OneWriter, Pace, Tally, Tenant};
+use crate::cli::demo::plan::WriterPlan;
+
+const PYTHON_WRITER: &str = include_str!("../writer.py");
+
+/// A writer that can't finish gives up after ten seconds; a process has a little longer.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Which SQLite a process writes with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Program {
+    /// The bundled one, in a process of our own.
+    Bundled,
+    /// The machine's own, through python3.
+    Python,
+}
+
+/// Who writes what.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// SQLite's word: FULL, NORMAL or OFF.
+    pub synchronous: String,
+    pub busy: Duration,
+    pub processes: Vec<(Program, Vec<OneWriter>)>,
+}
+
+impl Load {
+    /// No writers yet, in processes of these programs.
+    pub fn new(programs: &[Program]) -> Load {
+        let processes = programs
+            .iter()
+            .map(|program| (*program, Vec::new()))
+            .collect();
+        Load {
+            synchronous: "FULL".to_owned(),
+            busy: Duration::from_millis(5000),
+            processes,
+        }
+    }
+
+    /// Adds a writer of `tenant` to process `index` (counted round).
+    pub fn add(&mut self, index: usize, tenant: &Tenant, pace: Pace) {
+        let writer = self
+            .processes
+            .iter()
+            .map(|(_, writers)| writers.len() as u32)
+            .sum::<u32>()
+            + 1;
+        let (number, file) = (tenant.number, tenant.name.clone());
+        let accounts = tenant.accounts;
+        let one = OneWriter {
+            writer,
+            tenant: number,
+            file,
+            accounts,
+            pace,
+        };
+        let count = self.processes.len();
+        self.processes[index % count].1.push(one);
+    }
+}
+
+/// The usual four of a move under load: two with the bundled SQLite, two with the machine's own
+/// where there is one.
+pub fn four_writers(tenant: &Tenant, pace: Pace) -> Load {
+    let other = if python().is_some() {
+        Program::Python
+    } else {
+        Program::Bundled
+    };
+    let mut load = Load::new(&[Program::Bundled, Program::Bundled, other, other]);
+    (0..4).for_each(|index| load.add(index, tenant, pace));
+    load
+}
+
+/// The Python that can write, if there is one.
+pub fn python() -> Option<PathBuf> {
+    let code = "import sys, sqlite3; print(sys.executable)";
+    let answer = Command::new("python3").args(["-c", code]).output().ok()?;
+    let path = String::from_utf8(answer.stdout).ok()?;
+    (answer.status.success() && !path.trim().is_empty()).then(|| path.trim().into())
+}
+
+/// Running writer processes.
+#[derive(Debug)]
+pub struct Writers {
+    binary: PathBuf,
+    log: PathBuf,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    tally: PathBuf,
+    process: Option<Process>,
+}
+
+impl Cluster {
+    /// Starts every process of the load.
+    pub fn start_writers(&self, load: &Load) -> Result<Writers, Error> {
+        let script = self.root().join("plans/writer.py");
+        fs::write(&script, PYTHON_WRITER).map_err(|error| Error::at("write", &script, error))?;
+        let mut slots = Vec::new();
+        for (index, (program, writers)) in load.processes.iter().enumerate() {
+            if writers.is_empty() {
+                continue;
+            }
+            let tally = self.root().join(format!("plans/tally-{index}.json"));
+            let plan = WriterPlan {
+                routes: self.routes(),
+                acks: self.acks(),
+                tally: tally.clone(),
+                seed: self.seed,
+                busy_ms: load.busy.as_millis() as u64,
+                synchronous: load.synchronous.clone(),
+                writers: writers.clone(),
+            };
+            let plan = self
+                .write_plan(&format!("writers-{index}.json"), &plan)?
+                .into_os_string();
+            let (program, arguments) = match program {
+                Program::Bundled => (
+                    self.binary.clone(),
+                    vec!["demo".into(), "writer".into(), plan],
+                ),
+                Program::Python => {
+                    let python = python().ok_or_else(|| Error::new("no python3 with sqlite3"))?;
+                    (python, vec![script.clone().into_os_string(), plan])
+                }
+            };
+            slots.push(Slot {
+                program,
+                arguments,
+                tally,
+                process: None,
+            });
+        }
+        let log = self.root().join("plans/writers.log");
+        let mut writers = Writers {
+            binary: self.binary.clone(),
+            log,
+            slots,
+        };
+        (0..writers.slots.len()).try_for_each(|index| writers.restart(index))?;
+        Ok(writers)
+    }
+}
+
+impl Writers {
+    /// How many processes there are.
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// kill -9 of one process.
+    pub fn kill9(&mut self, index: usize) {
+        self.slots[index].process = None;
+    }
+
+    /// Starts a process that is not running; its writers go on after their last acknowledgement.
+    pub fn restart(&mut self, index: usize) -> Result<(), Error> {
+        let slot = &mut self.slots[index];
+        let process = Process::start(&self.binary, &slot.program, &slot.arguments, &self.log)?;
+        slot.process = Some(process);
+        Ok(())
+    }
+
+    /// A process that has ended by itself is a failure: writers end only when asked to.
+    pub fn check(&mut self) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            if let Some(status) = slot.process.as_mut().and_then(Process::ended) {
+                let said = fs::read_to_string(&self.log).unwrap_or_default();
+                return Err(Error::new(format!(
+                    "a writer process ended ({status}): {said}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every writer finish its transaction; returns what each process met.
+    pub fn stop(mut self) -> Result<Vec<Tally>, Error> {
+        self.check()?;
+        for slot in &mut self.slots {
+            drop(slot.process.as_mut().and_then(Process::take_input));
+        }
+        let mut tallies = Vec::new();
+        for slot in &mut self.slots {
+            let Some(process) = &mut slot.process else {
+                continue;
+            };
+            process.wait(STOP_LIMIT)?;
+            let json = fs::read(&slot.tally).map_err(|e| Error::at("read", &slot.tally, e))?;
+            let tally = serde_json::from_slice(&json);
+            tallies.push(tally.map_err(|error| Error::new(format!("tally: {error}")))?);
+        }
+        Ok(tallies)
+    }
+}

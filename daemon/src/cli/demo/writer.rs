@@ -1,0 +1,271 @@
+//! Writers of the demo with the bundled SQLite: ordinary applications that know nothing of the
+//! daemon. Each opens its route with default flags, inserts (writer, seq) into the ledger, updates
+//! an account, and appends to its ack journal once COMMIT has returned.
+//!
+//! Whatever fails is retried with the same seq. BUSY and LOCKED on the same connection; every other
+//! error (READONLY, NOTADB, CANTOPEN, IOERR: what a fence or a move gives) after reopening the
+//! route. A retry first asks whether the row is there, because a COMMIT that returned an error may
+//! still have happened.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::acks::{ACK_LEN, Ack};
+use super::clock::now_ns;
+use super::harness::Error;
+use super::plan::{OneWriter, Pace, Tally, WriterPlan};
+use super::random::Random;
+
+/// A write that has not succeeded so long after the end was asked for is given up.
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+const SEEN: &str = "SELECT 1 FROM ledger WHERE writer = ?1 AND seq = ?2";
+const INSERT: &str =
+    "INSERT INTO ledger(writer, seq, generation, account, amount) VALUES(?1, ?2, ?3, ?4, ?5)";
+const UPDATE: &str = "UPDATE accounts SET balance = balance + ?1 WHERE id = ?2";
+
+/// Runs all writers of the plan until standard input ends, then leaves the tally.
+pub fn run(plan: &WriterPlan) -> Result<(), Error> {
+    let total = run_while(plan, wait_for_end_of_input)?;
+    let json = serde_json::to_vec(&total).map_err(|error| Error::new(error.to_string()))?;
+    fs::write(&plan.tally, json).map_err(|error| Error::at("write", &plan.tally, error))
+}
+
+/// Runs all writers of the plan for as long as `rest` takes.
+pub fn run_while(plan: &WriterPlan, rest: impl FnOnce()) -> Result<Tally, Error> {
+    let stop = Stop::default();
+    let mut writers = Vec::new();
+    for own in &plan.writers {
+        writers.push(Writer::open(plan, own)?);
+    }
+    let total = thread::scope(|scope| {
+        let threads: Vec<_> = writers
+            .into_iter()
+            .map(|writer| scope.spawn(|| writer.run(&stop)))
+            .collect();
+        // Also asked when `rest` panics, else the scope would wait for the writers for ever.
+        let asked = AskWhenDropped(&stop);
+        rest();
+        drop(asked);
+        let tallies = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| died()));
+        tallies.fold(Tally::default(), add)
+    });
+    Ok(Tally {
+        version: rusqlite::version().to_owned(),
+        ..total
+    })
+}
+
+fn wait_for_end_of_input() {
+    let mut byte = [0];
+    // An error means as much as the end: whoever held the other side is gone.
+    while matches!(std::io::stdin().read(&mut byte), Ok(n) if n > 0) {}
+}
+
+/// A writer that panicked has at least not finished its work.
+fn died() -> Tally {
+    Tally {
+        stuck: 1,
+        ..Tally::default()
+    }
+}
+
+fn add(mut sum: Tally, one: Tally) -> Tally {
+    sum.reopened += one.reopened;
+    sum.busy += one.busy;
+    sum.doubtful += one.doubtful;
+    sum.strange += one.strange;
+    sum.stuck += one.stuck;
+    for (error, count) in one.errors {
+        *sum.errors.entry(error).or_default() += count;
+    }
+    sum
+}
+
+struct Writer<'a> {
+    plan: &'a WriterPlan,
+    own: &'a OneWriter,
+    route: PathBuf,
+    journal: File,
+    connection: Option<Connection>,
+    random: Random,
+    tally: Tally,
+    seq: u64,
+    /// The row of the current seq may be there already.
+    doubtful: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn open(plan: &'a WriterPlan, own: &'a OneWriter) -> Result<Writer<'a>, Error> {
+        let path = plan.acks.join(format!("{}.ack", own.writer));
+        let seen = super::acks::read(&path)?;
+        let resumed = path.exists();
+        let journal = OpenOptions::new().create(true).append(true).open(&path);
+        let journal = journal.map_err(|error| Error::at("open", &path, error))?;
+        // A record torn by a kill would shift all later ones.
+        let whole = journal.set_len((seen.len() * ACK_LEN) as u64);
+        whole.map_err(|error| Error::at("cut", &path, error))?;
+        Ok(Writer {
+            plan,
+            own,
+            route: plan.routes.join(&own.file),
+            journal,
+            connection: None,
+            random: Random::new(plan.seed).fork(u64::from(own.writer)),
+            tally: Tally::default(),
+            seq: seen.last().map_or(1, |ack| ack.seq + 1),
+            doubtful: resumed,
+        })
+    }
+
+    fn run(mut self, stop: &Stop) -> Tally {
+        let mut due_ns = now_ns();
+        loop {
+            let begin_ns = match self.own.pace {
+                Pace::Rate(rate) => {
+                    due_ns += (self.random.wait(rate) * 1e9) as u64;
+                    due_ns
+                }
+                Pace::ThinkUs(think) => due_ns + think * 1000,
+            };
+            stop.sleep_until(begin_ns);
+            if stop.is_asked() {
+                return self.tally;
+            }
+            let start_ns = now_ns();
+            if !self.write(start_ns, stop) {
+                self.tally.stuck += 1;
+                return self.tally;
+            }
+            let end_ns = now_ns();
+            self.acknowledge(due_ns, start_ns, end_ns);
+            if let Pace::ThinkUs(_) = self.own.pace {
+                due_ns = end_ns;
+            }
+        }
+    }
+
+    /// Tries until the row of this seq is committed; false if given up.
+    fn write(&mut self, start_ns: u64, stop: &Stop) -> bool {
+        while let Err(error) = self.transact() {
+            self.doubtful = true;
+            self.after(&error);
+            let spent = Duration::from_nanos(now_ns() - start_ns);
+            if stop.is_asked() && spent > GIVE_UP {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn transact(&mut self) -> rusqlite::Result<()> {
+        if self.connection.is_none() {
+            let connection = Connection::open(&self.route)?;
+            connection.busy_timeout(Duration::from_millis(self.plan.busy_ms))?;
+            connection.pragma_update(None, "synchronous", &self.plan.synchronous)?;
+            self.connection = Some(connection);
+        }
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let (writer, seq) = (self.own.writer, self.seq as i64);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if self.doubtful && transaction.prepare_cached(SEEN)?.exists((writer, seq))? {
+            self.tally.doubtful += 1;
+            return transaction.rollback();
+        }
+        let account = self.random.below(self.own.accounts) as i64 + 1;
+        let amount = self.random.below(2001) as i64 - 1000;
+        let row = (writer, seq, self.tally.reopened as i64, account, amount);
+        transaction.prepare_cached(INSERT)?.execute(row)?;
+        transaction
+            .prepare_cached(UPDATE)?
+            .execute((amount, account))?;
+        transaction.commit()
+    }
+
+    /// What an application does about an error before it tries again.
+    fn after(&mut self, error: &rusqlite::Error) {
+        let code = error.sqlite_error_code();
+        if matches!(
+            code,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        ) {
+            self.tally.busy += 1;
+            return;
+        }
+        if matches!(code, None | Some(ErrorCode::Unknown)) {
+            self.tally.strange += 1;
+        }
+        *self.tally.errors.entry(name_of(error)).or_default() += 1;
+        self.tally.reopened += 1;
+        self.connection = None;
+        thread::sleep(Duration::from_micros(200 + self.random.below(800)));
+    }
+
+    fn acknowledge(&mut self, due_ns: u64, start_ns: u64, end_ns: u64) {
+        let (writer, tenant) = (self.own.writer, self.own.tenant);
+        let ack = Ack {
+            writer,
+            tenant,
+            seq: self.seq,
+            due_ns,
+            start_ns,
+            end_ns,
+        };
+        let written = self.journal.write_all(&ack.encode());
+        written.expect("without its ack journal a writer proves nothing");
+        self.seq += 1;
+        self.doubtful = false;
+    }
+}
+
+fn name_of(error: &rusqlite::Error) -> String {
+    match error.sqlite_error() {
+        Some(inner) => format!("{:?}/{}", inner.code, inner.extended_code),
+        None => error.to_string(),
+    }
+}
+
+/// A request to end, which also wakes those who sleep until their next arrival.
+#[derive(Default)]
+struct Stop {
+    asked: Mutex<bool>,
+    bell: Condvar,
+}
+
+struct AskWhenDropped<'a>(&'a Stop);
+
+impl Drop for AskWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.ask();
+    }
+}
+
+impl Stop {
+    fn ask(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.bell.notify_all();
+    }
+
+    fn is_asked(&self) -> bool {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep_until(&self, at_ns: u64) {
+        let left = || Duration::from_nanos(at_ns.saturating_sub(now_ns()));
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*asked && !left().is_zero() {
+            let woken = self.bell.wait_timeout(asked, left());
+            asked = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The configuration file as it is written: every key optional, every value with its place.
+//!
+//! Keys are declared here once; their meaning, default and bounds are in `mod.rs` and `check.rs`.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A value and where it stands.
+pub type Value<T> = Option<Spanned<T>>;
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    pub node: Node,
+    pub peer: Vec<Spanned<Peer>>,
+    pub engine: Engine,
+    pub ship: Ship,
+    pub switch: Switch,
+    pub coordinator: Coordinator,
+    pub routing: Routing,
+    pub serve: Serve,
+    pub log: Log,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    pub name: Value<String>,
+    pub cluster: Value<String>,
+    pub state_dir: Value<String>,
+    pub socket: Value<String>,
+    pub listen: Value<String>,
+    pub shards: Value<u64>,
+    pub insecure: Value<bool>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peer {
+    pub name: Value<String>,
+    pub address: Value<String>,
+    pub shards: Value<u64>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    pub sqlite: Vec<Spanned<Sqlite>>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sqlite {
+    pub dir: Value<String>,
+    pub pattern: Value<String>,
+    pub recursive: Value<bool>,
+    pub watch: Value<bool>,
+    pub generations: Value<String>,
+    pub max_wal: Value<String>,
+    pub sweep_hot: Value<String>,
+    pub sweep_warm: Value<String>,
+    pub sweep_cold: Value<String>,
+    pub idle_after: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ship {
+    pub copies: Value<u64>,
+    pub max_bytes_per_sec: Value<String>,
+    pub delta_log: Value<String>,
+    pub journal: Value<String>,
+    pub window: Value<String>,
+    pub reconnect_min: Value<String>,
+    pub reconnect_max: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Switch {
+    pub max_pause: Value<String>,
+    pub pause_timeout: Value<String>,
+    pub keep_reverse_shadow: Value<bool>,
+    pub stale_reads: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Coordinator {
+    pub kind: Value<String>,
+    pub dir: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routing {
+    pub dir: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Serve {
+    pub group: Value<String>,
+    pub http: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub level: Value<String>,
+}

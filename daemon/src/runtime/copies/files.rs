@@ -1,0 +1,60 @@
+//! The files of a shadow in its generation directory.
+
+use std::path::Path;
+
+use io::engine::sqlite::shadow::{Attributes as FileAttributes, Shadow, ShadowPaths, ShadowSpec};
+use wal::PartitionName;
+use wal::message::Attributes;
+
+use super::super::setup::Setup;
+use super::Held;
+
+/// The partition's name in its generation directory, for recovery.
+const NAME_FILE: &str = "shadow.name";
+
+pub(super) fn create(
+    setup: &Setup,
+    place: usize,
+    name: &PartitionName,
+    page_size: u32,
+    attributes: Attributes,
+) -> io::Result<Held> {
+    let generation = setup.places[place].remap().allocate(name)?;
+    let dir = setup.places[place].remap().dir(generation);
+    write_name(&dir, name)?;
+    let attributes = FileAttributes {
+        mode: attributes.mode,
+        uid: attributes.uid,
+        gid: attributes.gid,
+    };
+    let spec = ShadowSpec {
+        partition: name.id(),
+        page_size,
+        attributes,
+    };
+    let shadow = Shadow::create(&ShadowPaths::new(&dir, file_name(name)), &spec)?;
+    Ok(Held {
+        shadow: Some(shadow),
+        generation,
+    })
+}
+
+/// The last part of a partition's name.
+pub fn file_name(name: &PartitionName) -> &str {
+    name.as_str().rsplit('/').next().unwrap_or(name.as_str())
+}
+
+/// Notes in a generation directory whose shadow it holds.
+pub fn write_name(dir: &Path, name: &PartitionName) -> io::Result<()> {
+    let path = dir.join(NAME_FILE);
+    std::fs::write(&path, name.as_str()).map_err(|error| io::Error::at("write", &path, error))
+}
+
+/// The partition whose shadow a generation directory holds.
+pub fn read_name(dir: &Path) -> Option<PartitionName> {
+    PartitionName::new(
+        std::fs::read_to_string(dir.join(NAME_FILE))
+            .ok()?
+            .trim_end(),
+    )
+}

@@ -1,0 +1,145 @@
+//! A shadow lands: the sync that proves it, the attach ahead of it, the exchange of the path.
+
+use std::sync::Arc;
+
+use io::engine::sqlite::Source;
+use io::engine::sqlite::shadow::Shadow;
+use io::remap::Target;
+use wal::lsn::Epoch;
+use wal::{PartitionId, PartitionName, Position};
+
+use super::super::ahead::Landing;
+use super::super::host::Host;
+use super::super::lives::{failure_of, options};
+use super::super::pools::Where;
+use super::super::setup::Place;
+use crate::event::{Failure, Outcome, Ticket};
+
+impl Host {
+    pub(super) fn sync_landing(&mut self, ticket: Ticket) {
+        let id = ticket.partition;
+        let Some(copy) = self.copies.by_id.get(&id) else {
+            return;
+        };
+        let sync = copy.held.shadow.as_ref().and_then(Shadow::landing_sync);
+        let Some(sync) = sync else {
+            let reason = "the shadow is not landing at a known position".to_owned();
+            return self.done(ticket, Err(Failure::Refused(reason)));
+        };
+        let work = move || sync.run();
+        self.offload(Where::Urgent, work, move |host, synced| {
+            let result = match synced {
+                Ok(Ok(position)) => Ok(Outcome::Durable(position)),
+                Ok(Err(error)) => Err(failure_of(&error)),
+                Err(panic) => Err(Failure::Refused(panic)),
+            };
+            if let Ok(Outcome::Durable(position)) = result {
+                host.attach_ahead(id, Epoch(ticket.number), position);
+            }
+            host.done(ticket, result);
+        });
+    }
+
+    /// While the source writes its fence, the landed copy is attached: its WAL-index stands before
+    /// the first application opens it, and what applications commit is read from the first on.
+    pub(super) fn attach_ahead(&mut self, id: PartitionId, epoch: Epoch, position: Position) {
+        let Some(copy) = self.copies.by_id.get(&id) else {
+            return;
+        };
+        let Some(shadow) = &copy.held.shadow else {
+            return;
+        };
+        // A landing that was abandoned while it was synced must not be attached.
+        if shadow.landing_epoch() != Some(epoch) {
+            return;
+        }
+        let path = shadow.paths().database().to_owned();
+        let (hashes, frame) = (shadow.hashes().to_vec(), shadow.wal_frames());
+        let limits = options(&self.setup, copy.place);
+        self.lives.landing.insert(id, Landing::underway(position));
+        let work = move || Source::attach_known(&path, &limits, hashes, frame);
+        self.offload(Where::Disk, work, move |host, attached| {
+            let source = match attached {
+                Ok(Ok(source)) => Some(source),
+                Ok(Err(error)) => {
+                    tracing::info!(partition = %id, %error, "the landed copy is scanned instead");
+                    None
+                }
+                Err(_) => None,
+            };
+            host.attached_ahead(id, source);
+        });
+    }
+
+    pub(super) fn remap(&mut self, ticket: Ticket, epoch: Epoch, position: Position) {
+        let id = ticket.partition;
+        let Some(copy) = self.copies.by_id.get_mut(&id) else {
+            return;
+        };
+        let (name, generation) = (copy.name.clone(), copy.held.generation);
+        let place = copy.place;
+        let Some(shadow) = &mut copy.held.shadow else {
+            return;
+        };
+        // After a crash the position is proven by its digest; an unplanned takeover prepares here.
+        let ready = match shadow.position() {
+            Some(_) if shadow.landing_epoch() == Some(epoch) => Ok(()),
+            Some(_) => {
+                // Whatever was attached ahead belongs to another landing.
+                self.lives.landing.remove(&id);
+                prepare_now(shadow, epoch)
+            }
+            None => shadow.settle(position),
+        };
+        let exchanged = ready.and_then(|()| {
+            self.setup.places[place]
+                .remap()
+                .exchange(&name, generation)
+                .map(|_| ())
+        });
+        if let Err(error) = exchanged {
+            return self.done(ticket, Err(failure_of(&error)));
+        }
+        self.publish_route(&name, place);
+        self.done(ticket, Ok(Outcome::Nothing));
+        let Some(copy) = self.copies.by_id.remove(&id) else {
+            return;
+        };
+        self.copies.journal.release_all(id);
+        let setup = Arc::clone(&self.setup);
+        let Some(shadow) = copy.held.shadow else {
+            return;
+        };
+        let settle = move || {
+            setup.places[place].remap().sync_dir(&name)?;
+            shadow.promote(epoch)
+        };
+        self.offload(Where::Disk, settle, move |_, settled| {
+            if let Ok(Err(error)) = settled {
+                tracing::warn!(%error, "the landing is not yet durable; the next start repeats it");
+            }
+        });
+    }
+}
+
+/// Makes a shadow ready to land at once: for a takeover that nobody prepared.
+fn prepare_now(shadow: &mut Shadow, epoch: Epoch) -> io::Result<()> {
+    if shadow.landing_epoch().is_some() {
+        shadow.abandon_landing()?;
+    }
+    shadow.prepare_landing(epoch)?;
+    shadow.land_sync().map(|_| ())
+}
+
+/// Fails where the live path can't be exchanged: better before the grant than after it.
+pub(super) fn check_path(place: &Place, name: &PartitionName) -> io::Result<()> {
+    match place.remap().target(name)? {
+        Target::Nothing | Target::Generation(_) => Ok(()),
+        Target::Plain | Target::Foreign(_) => {
+            let reason = "something that is not this partition's shadow stands at its path; \
+                          move it away first";
+            let path = place.live_path(name).display().to_string();
+            Err(io::Error::new(io::Kind::Refused, "land at", path, reason))
+        }
+    }
+}

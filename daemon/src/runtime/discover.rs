@@ -1,0 +1,186 @@
+//! Finds databases: a listing of every configured directory at start, then what inotify hints at.
+//!
+//! A hint only says that something may be new: the path is looked at, and only news make the whole
+//! directory be listed again, because every application that opens a database gives hints of its
+//! -wal and -shm. A path that leads to a tombstone is not a database: it moved away.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io::engine::sqlite::{Directory, DirectoryWatch, Hint};
+use wal::{PartitionName, ShardIndex};
+
+use super::mail::{Mail, Mailbox};
+use super::setup::{Place, Setup};
+use crate::event::Event;
+
+/// How often a directory is listed without any hint: hints can be lost.
+const LIST_EVERY: Duration = Duration::from_secs(30);
+/// How often hints are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// One configured directory, as seen last.
+struct Seen {
+    directory: Directory,
+    watch: Option<DirectoryWatch>,
+    known: BTreeSet<PartitionName>,
+    listed_at: Option<Instant>,
+}
+
+/// Runs until `stop` is dropped.
+pub fn run(setup: &Arc<Setup>, shards: &[Mailbox], stop: &flume::Receiver<()>) {
+    let mut places: Vec<Seen> = setup.places.iter().filter_map(open).collect();
+    loop {
+        for seen in &mut places {
+            if seen.is_due() {
+                seen.list(shards);
+            }
+        }
+        if stop.recv_timeout(LOOK_EVERY) != Err(flume::RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+fn open(place: &Place) -> Option<Seen> {
+    let config = &place.config;
+    let opened = Directory::new(
+        &config.dir,
+        &config.pattern,
+        config.recursive,
+        &config.generations,
+    );
+    let directory = match opened {
+        Ok(directory) => directory,
+        Err(error) => {
+            tracing::error!(%error, "databases of this directory are not found");
+            return None;
+        }
+    };
+    let watch = config
+        .watch
+        .then(|| DirectoryWatch::new(&directory))
+        .and_then(|watch| {
+            watch
+                .inspect_err(|error| tracing::warn!(%error, "not watched; listed now and then"))
+                .ok()
+        });
+    Some(Seen {
+        directory,
+        watch,
+        known: BTreeSet::new(),
+        listed_at: None,
+    })
+}
+
+impl Seen {
+    fn is_due(&mut self) -> bool {
+        let hints = self.watch.as_mut().map(DirectoryWatch::hints);
+        let hinted = match hints {
+            Some(Ok(hints)) => hints.iter().any(|hint| self.is_news(hint)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "hints are lost; the directory is listed");
+                true
+            }
+            None => false,
+        };
+        hinted
+            || self
+                .listed_at
+                .is_none_or(|listed_at| listed_at.elapsed() > LIST_EVERY)
+    }
+
+    /// Whether a listing would find something else than the last one did.
+    fn is_news(&self, hint: &Hint) -> bool {
+        let Hint::Look(path) = hint else {
+            return true;
+        };
+        let Ok(found) = self.directory.look(path) else {
+            return true;
+        };
+        if !found.refused.is_empty() {
+            return true;
+        }
+        let database = found.databases.first();
+        let is_there = database.is_some_and(|found| !is_tombstone(&found.path));
+        let below = path.strip_prefix(self.directory.path()).ok();
+        let name = below.and_then(Path::to_str).and_then(PartitionName::new);
+        name.is_none_or(|name| self.known.contains(&name) != is_there)
+    }
+
+    fn list(&mut self, shards: &[Mailbox]) {
+        self.listed_at = Some(Instant::now());
+        if let Some(watch) = &mut self.watch
+            && let Err(error) = watch.renew(&self.directory)
+        {
+            tracing::warn!(%error, "a directory can't be watched");
+        }
+        let listing = match self.directory.list() {
+            Ok(listing) => listing,
+            Err(error) => {
+                tracing::warn!(%error, "a directory of databases can't be read");
+                return;
+            }
+        };
+        let mut there = BTreeSet::new();
+        for found in listing.databases {
+            if is_tombstone(&found.path) {
+                continue;
+            }
+            if !self.known.contains(&found.name) {
+                tell(
+                    shards,
+                    &found.name,
+                    Event::Found {
+                        name: found.name.clone(),
+                    },
+                );
+            }
+            there.insert(found.name);
+        }
+        for (text, reason) in listing.refused {
+            let Some(name) = PartitionName::new(&text) else {
+                continue;
+            };
+            if !self.known.contains(&name) {
+                tell(
+                    shards,
+                    &name,
+                    Event::Rejected {
+                        name: name.clone(),
+                        reason,
+                    },
+                );
+            }
+            there.insert(name);
+        }
+        for name in self.known.difference(&there) {
+            let reason = "its path is gone".to_owned();
+            tell(
+                shards,
+                name,
+                Event::Vanished {
+                    partition: name.id(),
+                    reason,
+                },
+            );
+        }
+        self.known = there;
+    }
+}
+
+/// Both format versions are 3: nothing that SQLite opens.
+fn is_tombstone(path: &Path) -> bool {
+    let mut versions = [0; 2];
+    let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut versions, 18));
+    read.is_ok() && versions == [3, 3]
+}
+
+/// Sends an event to the shard that owns the partition.
+pub fn tell(shards: &[Mailbox], name: &PartitionName, event: Event) {
+    let shard = ShardIndex::of(name.id(), shards.len() as u16);
+    shards[usize::from(shard.0)].post(Mail::Event(event));
+}

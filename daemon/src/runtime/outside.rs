@@ -1,0 +1,89 @@
+//! What the brain asks of the world beyond databases and shadows: peers, the switch journal,
+//! routes.
+
+use std::sync::Arc;
+
+use wal::{PartitionId, PartitionName};
+
+use super::greet;
+use super::host::Host;
+use super::lives::failure_of;
+use super::mail::Mail;
+use super::pools::Where;
+use crate::control::routing;
+use crate::effect::Note;
+use crate::event::{Event, LinkId, Outcome, Ticket};
+
+impl Host {
+    /// Connects to a peer on a helper thread; the result is a greeting or a broken link.
+    pub fn dial(&mut self, link: LinkId) {
+        let Some(peer) = self.setup.config.peer(link.peer) else {
+            return;
+        };
+        let (address, name) = (peer.address.clone(), peer.name.to_string());
+        let hello = self.brain.settings().hello(link);
+        let mailbox = self.mailbox.clone();
+        let work = move || {
+            let resolved = address
+                .resolve()
+                .map_err(|error| format!("{name}: {error}"))?;
+            let mut reason = format!("{name}: {address} has no address");
+            for address in resolved {
+                match greet::dial(address, &hello) {
+                    Ok((stream, theirs)) => return Ok((stream, theirs, address)),
+                    Err(error) => reason = error,
+                }
+            }
+            Err(reason)
+        };
+        self.pools.run(Where::Disk, work, move |met| match met {
+            Ok(Ok((stream, hello, address))) => {
+                mailbox.post(Mail::Greeted {
+                    link,
+                    hello,
+                    stream,
+                    address,
+                });
+            }
+            Ok(Err(reason)) | Err(reason) => {
+                mailbox.post(Mail::Event(Event::LinkDown { link, reason }));
+            }
+        });
+    }
+
+    /// Writes a line of the switch journal.
+    pub fn record(&mut self, ticket: Ticket, note: Note) {
+        let setup = Arc::clone(&self.setup);
+        let work = move || setup.notes.record(ticket.partition, note);
+        self.offload(Where::Disk, work, move |host, recorded| {
+            let result = match recorded {
+                Ok(Ok(())) => Ok(Outcome::Nothing),
+                Ok(Err(error)) => Err(failure_of(&error)),
+                Err(panic) => Err(crate::event::Failure::Refused(panic)),
+            };
+            host.done(ticket, result);
+        });
+    }
+
+    pub fn route(&mut self, partition: PartitionId) {
+        let Some(name) = self.name_of(partition) else {
+            return;
+        };
+        let Some(place) = self.setup.place_of(&name) else {
+            return;
+        };
+        self.publish_route(&name, place);
+    }
+
+    /// Points the route here at once, because writers wait for it; the publisher tries again what
+    /// does not work.
+    pub fn publish_route(&self, name: &PartitionName, place: usize) {
+        let path = self.setup.places[place].live_path(name);
+        if let Some(dir) = &self.setup.config.routing.dir
+            && let Err(error) = routing::publish(dir, name, &path)
+        {
+            tracing::warn!(partition = %name, %error, "the route is published later");
+            self.setup.routes.publish(name.clone(), path);
+        }
+    }
+}

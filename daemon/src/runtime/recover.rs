@@ -1,0 +1,319 @@
+//! What is found on disk at start: shadows, their journal, and copies that nobody needs any more.
+//!
+//! Every shadow is brought to its newest position and checkpointed before its shard starts, so the
+//! journals begin empty and the number of shards may change between runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use io::commit::CommitOptions;
+use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
+use io::journal::Journal;
+use io::remap::Generation;
+use wal::{PartitionId, PartitionName, Position};
+
+use super::copies::{Held, file_name, read_name};
+use super::setup::{Place, Setup};
+use crate::effect::Note;
+use crate::event::{Event, Remains};
+
+/// In a generation that was fenced and left: it may be deleted once nobody reads it any more.
+pub const RETIRED_FILE: &str = "retired";
+/// A fenced copy is kept at least this long: for readers that are still at it, and for proof.
+pub const RETIRED_FOR: Duration = Duration::from_secs(60);
+
+/// A shadow found at start.
+pub struct Recovered {
+    pub name: PartitionName,
+    pub place: usize,
+    pub held: Held,
+    pub remains: Remains,
+}
+
+/// Opens the journal of each shard and brings every shadow forward.
+pub fn shadows(setup: &Setup) -> io::Result<(Vec<Journal>, Vec<Recovered>)> {
+    let mut found = BTreeMap::new();
+    for (index, place) in setup.places.iter().enumerate() {
+        for generation in place_generations(place)? {
+            if let Some(recovered) = open_generation(setup, index, generation) {
+                keep_newer(&mut found, recovered);
+            }
+        }
+    }
+    let journals = replay(setup, &mut found)?;
+    for recovered in found.values_mut() {
+        settle(recovered);
+    }
+    Ok((journals, found.into_values().collect()))
+}
+
+fn place_generations(place: &Place) -> io::Result<Vec<Generation>> {
+    place.remap().generations()
+}
+
+/// The shadow in a generation, if there is one that is still of use.
+fn open_generation(setup: &Setup, place: usize, generation: Generation) -> Option<Recovered> {
+    let remap = setup.places[place].remap();
+    let dir = remap.dir(generation);
+    if is_retired(&dir) && !is_served(&setup.places[place], &dir) {
+        remove(&dir);
+        return None;
+    }
+    let name = read_name(&dir)?;
+    let paths = ShadowPaths::new(&dir, file_name(&name));
+    if remap.points_to(&name).ok()? == Some(generation) {
+        drop(remap);
+        finish_landing(setup, &name, &paths);
+        return None;
+    }
+    drop(remap);
+    let opened = match Shadow::open(&paths) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(partition = %name, %error, "a shadow can't be read; it is copied anew");
+            return None;
+        }
+    };
+    let Opened::Shadow(shadow, state) = opened else {
+        return None;
+    };
+    let remains = match state {
+        Found::Filling | Found::Damaged(_) => Remains::Partial,
+        Found::At(position) => Remains::At(position),
+        Found::Landing {
+            epoch,
+            base,
+            digest,
+        } => {
+            // How far the landing came is known by its digest alone; the lsn only has to differ.
+            let position = Position {
+                lsn: base.lsn.after(1),
+                digest,
+                ..base
+            };
+            Remains::Landing { epoch, position }
+        }
+    };
+    let (shadow, remains) = settle_landing(setup, &name, *shadow, remains);
+    let held = Held {
+        shadow: Some(shadow),
+        generation,
+    };
+    Some(Recovered {
+        name,
+        place,
+        held,
+        remains,
+    })
+}
+
+/// A landing that our own journal does not know, or knows as given up, will not happen.
+fn settle_landing(
+    setup: &Setup,
+    name: &PartitionName,
+    mut shadow: Shadow,
+    remains: Remains,
+) -> (Shadow, Remains) {
+    let Remains::Landing { epoch, .. } = remains else {
+        return (shadow, remains);
+    };
+    let expected = setup.notes.all().into_iter().any(|(id, note)| {
+        let about = match note {
+            Note::Prepared { epoch, .. } | Note::Landed { epoch, .. } => Some(epoch),
+            _ => None,
+        };
+        id == name.id() && about == Some(epoch)
+    });
+    if expected {
+        return (shadow, remains);
+    }
+    let remains = match shadow.abandon_landing() {
+        Ok(position) => Remains::At(position),
+        Err(error) => {
+            tracing::warn!(partition = %name, %error, "a landing could not be given up");
+            Remains::Partial
+        }
+    };
+    (shadow, remains)
+}
+
+/// The path was exchanged before the stop: it was granted, whatever the journal had time to say.
+fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) {
+    let Ok(Stage::Landing { epoch, base }) = Shadow::stage(paths) else {
+        return;
+    };
+    let note = Note::Landed {
+        epoch,
+        position: base,
+    };
+    let settled =
+        Shadow::mark_promoted(paths, epoch).and_then(|()| setup.notes.record(name.id(), note));
+    if let Err(error) = settled {
+        tracing::warn!(partition = %name, %error, "a landing could not be settled");
+    }
+}
+
+/// Of two copies of one partition the further one counts.
+fn keep_newer(found: &mut BTreeMap<PartitionId, Recovered>, recovered: Recovered) {
+    let rank = |recovered: &Recovered| match recovered.remains {
+        Remains::Partial => (0, 0, 0),
+        Remains::At(position) => (1, position.epoch.0, position.lsn.0),
+        Remains::Landing { epoch, .. } => (2, epoch.0, 0),
+    };
+    let id = recovered.name.id();
+    match found.get(&id) {
+        // The other one is a left-over of an attempt; it is not deleted, only not used.
+        Some(held) if rank(held) >= rank(&recovered) => {}
+        _ => {
+            found.insert(id, recovered);
+        }
+    }
+}
+
+/// Applies what the journals hold to the shadows.
+fn replay(setup: &Setup, found: &mut BTreeMap<PartitionId, Recovered>) -> io::Result<Vec<Journal>> {
+    let options = CommitOptions {
+        bytes_max: setup.config.ship.journal.0,
+        ..CommitOptions::default()
+    };
+    let mut journals = Vec::new();
+    let mut index = 0;
+    loop {
+        let dir = journal_dir(setup, index);
+        let wanted = index < setup.config.node.shards;
+        if !wanted && !dir.is_dir() {
+            return Ok(journals);
+        }
+        let mut journal = Journal::open(&dir, &options)?;
+        journal.replay(&mut |id, frame| {
+            apply(found, id, &frame);
+            Ok(())
+        })?;
+        for id in journal.partitions() {
+            if let Some(recovered) = found.get_mut(&id) {
+                settle(recovered);
+            }
+            journal.forget(id)?;
+        }
+        if wanted {
+            journals.push(journal);
+        } else {
+            drop(journal);
+            remove(&dir);
+        }
+        index += 1;
+    }
+}
+
+fn apply(found: &mut BTreeMap<PartitionId, Recovered>, id: PartitionId, frame: &wal::frame::Frame) {
+    let Some(recovered) = found.get_mut(&id) else {
+        return;
+    };
+    let Remains::At(_) = recovered.remains else {
+        return;
+    };
+    let Some(shadow) = &mut recovered.held.shadow else {
+        return;
+    };
+    match shadow.apply(frame) {
+        Ok(position) => recovered.remains = Remains::At(position),
+        // A delta of before a comparison: the copy has gone another way since.
+        Err(error) if error.kind() == io::Kind::Refused => {}
+        Err(error) => {
+            tracing::warn!(partition = %recovered.name, %error, "a journalled delta did not apply");
+            recovered.remains = Remains::Partial;
+        }
+    }
+}
+
+/// Moves the database file forward, so that the journal is not needed for it any more.
+fn settle(recovered: &mut Recovered) {
+    let Some(shadow) = &mut recovered.held.shadow else {
+        return;
+    };
+    if let (Remains::Partial, false) = (recovered.remains, shadow.is_filling())
+        && let Err(error) = shadow.refill()
+    {
+        tracing::warn!(partition = %recovered.name, %error, "a shadow can't be compared");
+    }
+    let Some(task) = shadow.checkpoint_task() else {
+        return;
+    };
+    if let Err(error) = shadow.checkpoint_done(task.run()) {
+        tracing::warn!(partition = %recovered.name, %error, "a shadow can't be checkpointed");
+        recovered.remains = Remains::Partial;
+    }
+}
+
+fn journal_dir(setup: &Setup, shard: u16) -> PathBuf {
+    setup.config.node.state_dir.join(format!("journal-{shard}"))
+}
+
+/// Says that a generation was fenced and left.
+pub fn mark_retired(dir: &Path) -> io::Result<()> {
+    let path = dir.join(RETIRED_FILE);
+    std::fs::write(&path, b"").map_err(|error| io::Error::at("write", &path, error))
+}
+
+/// Whether some live path still leads into `dir`: then it is not what it was marked as.
+fn is_served(place: &Place, dir: &Path) -> bool {
+    let Ok(dir) = dir.canonicalize() else {
+        return true;
+    };
+    let Ok(entries) = std::fs::read_dir(&dir) else {
+        return true;
+    };
+    let retired: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| entry.path().canonicalize().ok())
+        .collect();
+    served_below(&place.config.dir, &retired, 0)
+}
+
+/// Looks through a live directory for links into what was retired.
+fn served_below(live: &Path, retired: &[PathBuf], depth: usize) -> bool {
+    const DEPTH_MAX: usize = 16;
+    let Ok(entries) = std::fs::read_dir(live) else {
+        return true;
+    };
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_dir && depth < DEPTH_MAX && !path.ends_with(".gen") {
+            return served_below(&path, retired, depth + 1);
+        }
+        path.canonicalize()
+            .is_ok_and(|real| retired.contains(&real))
+    })
+}
+
+/// Whether a generation was left long enough ago.
+fn is_retired(dir: &Path) -> bool {
+    let left = std::fs::metadata(dir.join(RETIRED_FILE)).and_then(|meta| meta.modified());
+    left.is_ok_and(|left| {
+        SystemTime::now()
+            .duration_since(left)
+            .is_ok_and(|age| age > RETIRED_FOR)
+    })
+}
+
+fn remove(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %error, "what is no longer needed can't be removed");
+    }
+}
+
+/// Puts what was found where the shards begin.
+pub fn tell(setup: &Setup, recovered: &[Recovered]) {
+    for (partition, note) in setup.notes.all() {
+        setup.keep_first(partition, Event::Noted { partition, note });
+    }
+    for entry in recovered {
+        let event = Event::Recovered {
+            name: entry.name.clone(),
+            remains: entry.remains,
+        };
+        setup.keep_first(entry.name.id(), event);
+    }
+}

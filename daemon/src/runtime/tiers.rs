@@ -1,0 +1,165 @@
+//! How often each database is looked at.
+//!
+//! A database that commits is looked at every `sweep_hot`; after a pause of 20 ms every
+//! `sweep_warm`, after `idle_after` every `sweep_cold`. A look is two loads from mapped memory, so
+//! what costs is waking up: the loop sleeps until the first tier with members is due.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wal::{PartitionId, Span, Time};
+
+use crate::config::Config;
+
+/// A writer that pauses for less is still at work.
+const HOT_FOR: Span = Span::millis(20);
+
+/// How often a database is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Tier {
+    Hot,
+    Warm,
+    Cold,
+}
+
+impl Tier {
+    const ALL: [Tier; 3] = [Tier::Hot, Tier::Warm, Tier::Cold];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Tier::Hot => "hot",
+            Tier::Warm => "warm",
+            Tier::Cold => "cold",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Sweep {
+    every: Span,
+    due: Time,
+    members: BTreeSet<PartitionId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    tier: Tier,
+    changed_at: Time,
+}
+
+/// Which database is in which tier.
+#[derive(Debug)]
+pub struct Tiers {
+    sweeps: [Sweep; 3],
+    seen: BTreeMap<PartitionId, Seen>,
+    idle_after: Span,
+    colds_due: Time,
+}
+
+impl Tiers {
+    /// The periods of the first engine of the configuration; one sweep serves all directories.
+    pub fn new(config: &Config) -> Tiers {
+        let engine = config.engines.first();
+        let or = |span: Option<Span>, other| span.unwrap_or(other);
+        let sweep = |every| Sweep {
+            every,
+            due: Time(0),
+            members: BTreeSet::new(),
+        };
+        Tiers {
+            sweeps: [
+                sweep(or(engine.map(|engine| engine.sweep_hot), Span::micros(100))),
+                sweep(or(engine.map(|engine| engine.sweep_warm), Span::millis(1))),
+                sweep(or(engine.map(|engine| engine.sweep_cold), Span::millis(5))),
+            ],
+            seen: BTreeMap::new(),
+            idle_after: or(engine.map(|engine| engine.idle_after), Span::secs(10)),
+            colds_due: Time(0),
+        }
+    }
+
+    pub fn add(&mut self, id: PartitionId, now: Time) {
+        self.remove(id);
+        self.seen.insert(
+            id,
+            Seen {
+                tier: Tier::Warm,
+                changed_at: now,
+            },
+        );
+        self.sweeps[Tier::Warm as usize].members.insert(id);
+    }
+
+    pub fn remove(&mut self, id: PartitionId) {
+        self.seen.remove(&id);
+        for sweep in &mut self.sweeps {
+            sweep.members.remove(&id);
+        }
+    }
+
+    pub fn tier(&self, id: PartitionId) -> Option<Tier> {
+        self.seen.get(&id).map(|seen| seen.tier)
+    }
+
+    pub fn saw_change(&mut self, id: PartitionId, now: Time) {
+        self.place(id, Tier::Hot);
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.changed_at = now;
+        }
+    }
+
+    /// The databases to look at now. Each tier that is due begins its next period.
+    pub fn take_due(&mut self, now: Time) -> Vec<PartitionId> {
+        let mut due = Vec::new();
+        for tier in Tier::ALL {
+            let sweep = &mut self.sweeps[tier as usize];
+            if sweep.due <= now && !sweep.members.is_empty() {
+                sweep.due = now + sweep.every;
+                due.extend(sweep.members.iter().copied());
+            }
+        }
+        for id in &due {
+            self.cool(*id, now);
+        }
+        due
+    }
+
+    /// Whether databases at rest, which are no members here, are to be looked at.
+    pub fn take_colds_due(&mut self, now: Time) -> bool {
+        let due = self.colds_due <= now;
+        if due {
+            self.colds_due = now + self.sweeps[Tier::Cold as usize].every;
+        }
+        due
+    }
+
+    /// When something is due next; `colds`: there are databases at rest.
+    pub fn deadline(&self, colds: bool) -> Option<Time> {
+        let filled = self.sweeps.iter().filter(|sweep| !sweep.members.is_empty());
+        let members = filled.map(|sweep| sweep.due);
+        members.chain(colds.then_some(self.colds_due)).min()
+    }
+
+    fn cool(&mut self, id: PartitionId, now: Time) {
+        let Some(seen) = self.seen.get(&id) else {
+            return;
+        };
+        let quiet = now - seen.changed_at;
+        let tier = match seen.tier {
+            Tier::Hot if quiet > HOT_FOR => Tier::Warm,
+            Tier::Warm if quiet > self.idle_after => Tier::Cold,
+            _ => return,
+        };
+        self.place(id, tier);
+    }
+
+    fn place(&mut self, id: PartitionId, tier: Tier) {
+        let Some(seen) = self.seen.get_mut(&id) else {
+            return;
+        };
+        if seen.tier != tier {
+            self.sweeps[seen.tier as usize].members.remove(&id);
+            self.sweeps[tier as usize].members.insert(id);
+            seen.tier = tier;
+        }
+    }
+}

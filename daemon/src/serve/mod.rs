@@ -1,0 +1,24 @@
+//! Questions and answers: what can be asked of a daemon, and what it says.
+//!
+//! | module | what it says |
+//! |---|---|
+//! | [`query`] | every question and command, one enum |
+//! | [`reply`] | every answer, and its JSON |
+//! | [`merge`] | one answer out of every shard's |
+//! | [`problem`] | every refusal, and its HTTP status |
+//! | [`http`] | method + path + body -> [`query::Query`] |
+//! | [`probe`] | the yes-or-no questions of load balancers |
+//!
+//! Pure: no clock, file or socket. The control thread carries questions in and answers out; the
+//! command line reads the same types back.
+
+pub mod http;
+pub mod merge;
+pub mod probe;
+pub mod problem;
+pub mod query;
+pub mod reply;
+
+pub use problem::{Problem, ProblemKind};
+pub use query::{EventId, MoveId, NodeName, Query};
+pub use reply::Reply;
