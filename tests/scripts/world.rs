@@ -1,0 +1,317 @@
+//! Nodes, links and the coordinator of a script.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use foreshadow::effect::{Effect, Effects, Note, Request};
+use foreshadow::event::{Event, Failure, LinkId, Outcome, Ownership, Remains, Task, Ticket};
+use foreshadow::shard::{Peer, Settings, Shard, refusal};
+use foreshadow::{ship, switch};
+use wal::message::Message;
+use wal::{Epoch, NodeId, PartitionName, Span, Time};
+
+use crate::shell::Disk;
+use crate::words;
+
+/// One node: its brain while it runs, and what outlives it.
+pub struct Node {
+    pub name: String,
+    pub settings: Settings,
+    pub shard: Option<Shard>,
+    pub disk: Disk,
+    pub note: Option<Note>,
+    pub inbox: VecDeque<Event>,
+}
+
+/// Something that a script keeps back, by one word of its line.
+pub struct Held {
+    pub node: String,
+    pub word: String,
+    pub kept: VecDeque<Effect>,
+}
+
+#[derive(Default)]
+pub struct World {
+    pub now: Time,
+    pub nodes: BTreeMap<String, Node>,
+    pub links: Vec<(String, String)>,
+    pub owner: Option<Ownership>,
+    pub held: Vec<Held>,
+    pub log: Vec<String>,
+    pub writes: u64,
+}
+
+pub fn database() -> PartitionName {
+    PartitionName::new("t.db").expect("a plain name")
+}
+
+impl World {
+    pub fn add_nodes(&mut self, names: &[&str]) {
+        for name in names {
+            let others = names.iter().filter(|other| *other != name);
+            let peers = others.map(|other| {
+                let peer = Peer {
+                    name: (*other).to_owned(),
+                    address: String::new(),
+                    lanes: 1,
+                };
+                (NodeId::of(other), peer)
+            });
+            let settings = Settings {
+                node: NodeId::of(name),
+                name: (*name).to_owned(),
+                cluster: "demo".to_owned(),
+                shard: 0,
+                shards: 1,
+                peers: peers.collect(),
+                ship: ship::Settings {
+                    copies: 0,
+                    ..ship::Settings::default()
+                },
+                switch: switch::Settings::default(),
+            };
+            let node = Node {
+                name: (*name).to_owned(),
+                settings,
+                shard: None,
+                disk: Disk::default(),
+                note: None,
+                inbox: VecDeque::new(),
+            };
+            self.nodes.insert((*name).to_owned(), node);
+        }
+        for name in names {
+            self.start(name);
+        }
+    }
+
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        let known = self.nodes.get_mut(name);
+        known.unwrap_or_else(|| panic!("no node is called {name}"))
+    }
+
+    pub fn name_of(&self, id: NodeId) -> String {
+        let found = self.nodes.values().find(|node| node.settings.node == id);
+        found.map_or_else(|| id.to_string(), |node| node.name.clone())
+    }
+
+    pub fn id_of(&self, name: &str) -> NodeId {
+        self.nodes[name].settings.node
+    }
+
+    /// A daemon starts and finds what is on its disk, as runtime/recover.rs tells it.
+    pub fn start(&mut self, name: &str) {
+        let node = self.node(name);
+        node.shard = Some(Shard::new(node.settings.clone()));
+        let partition = database().id();
+        if let Some(note) = node.note {
+            node.inbox.push_back(Event::Noted { partition, note });
+        }
+        if let Some(remains) = node.disk.remains() {
+            let name = database();
+            node.inbox.push_back(Event::Recovered { name, remains });
+        }
+        if node.disk.live.is_some() && !matches!(node.disk.remains(), Some(Remains::Landing { .. }))
+        {
+            node.inbox.push_back(Event::Found { name: database() });
+        }
+        self.call(name, |shard, now, out| shard.open(now, out));
+        self.settle();
+    }
+
+    pub fn crash(&mut self, name: &str) {
+        let node = self.node(name);
+        node.shard = None;
+        node.inbox.clear();
+        node.disk.daemon_died();
+        self.held.retain(|held| held.node != name);
+        let ends: Vec<(String, String)> = self.links.clone();
+        for (one, two) in ends {
+            if one == name || two == name {
+                self.link_breaks(&one, &two);
+            }
+        }
+        self.settle();
+    }
+
+    pub fn link_comes_up(&mut self, one: &str, two: &str) {
+        self.links.push((one.to_owned(), two.to_owned()));
+        for (here, there) in [(one, two), (two, one)] {
+            let link = LinkId {
+                peer: self.id_of(there),
+                lane: 0,
+            };
+            let back = LinkId {
+                peer: self.id_of(here),
+                lane: 0,
+            };
+            let hello = self.nodes[there].settings.hello(back);
+            if let Some(reason) = refusal(&self.nodes[here].settings, link, &hello) {
+                self.log.push(format!("{here} refuses: {reason}"));
+            }
+            self.tell(here, Event::LinkUp { link, hello });
+        }
+        self.settle();
+    }
+
+    pub fn link_breaks(&mut self, one: &str, two: &str) {
+        let ends = |(a, b): &(String, String)| a == one && b == two || a == two && b == one;
+        self.links.retain(|link| !ends(link));
+        for (here, there) in [(one, two), (two, one)] {
+            let link = LinkId {
+                peer: self.id_of(there),
+                lane: 0,
+            };
+            let reason = "the link broke".to_owned();
+            self.tell(here, Event::LinkDown { link, reason });
+        }
+    }
+
+    pub fn are_linked(&self, one: &str, two: &str) -> bool {
+        let ends = |(a, b): &(String, String)| a == one && b == two || a == two && b == one;
+        self.links.iter().any(ends)
+    }
+
+    pub fn tell(&mut self, name: &str, event: Event) {
+        let node = self.node(name);
+        if node.shard.is_some() {
+            node.inbox.push_back(event);
+        }
+    }
+
+    pub fn done(&mut self, name: &str, ticket: Ticket, result: Result<Outcome, Failure>) {
+        self.tell(name, Event::Done { ticket, result });
+    }
+
+    /// Events are taken in turn until nothing happens any more.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let waiting = self.nodes.values().find(|node| !node.inbox.is_empty());
+            let Some(name) = waiting.map(|node| node.name.clone()) else {
+                return;
+            };
+            let event = self.node(&name).inbox.pop_front().expect("found above");
+            self.call(&name, |shard, now, out| shard.step(now, event, out));
+        }
+        panic!("a script came to no end");
+    }
+
+    pub fn call(&mut self, name: &str, call: impl FnOnce(&mut Shard, Time, &mut Effects)) {
+        let (now, mut out) = (self.now, Effects::default());
+        let Some(shard) = self.node(name).shard.as_mut() else {
+            return;
+        };
+        call(shard, now, &mut out);
+        shard.flush(now, &mut out);
+        for effect in out.0 {
+            self.take(name, effect);
+        }
+    }
+
+    /// Time passes; timers fire when they are due.
+    pub fn tick(&mut self, span: Span) {
+        let end = self.now + span;
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        while self.now < end {
+            self.now = (self.now + Span::millis(50)).min(end);
+            for name in &names {
+                self.call(name, |shard, now, out| shard.on_time(now, out));
+            }
+            self.settle();
+        }
+    }
+
+    /// An effect leaves the shard: it is kept back if the script says so, else executed.
+    fn take(&mut self, name: &str, effect: Effect) {
+        let line = words::line(self, &effect);
+        let keeps = |held: &&mut Held| {
+            let word = |line: &String| line.split(' ').any(|word| word == held.word);
+            held.node == name && line.as_ref().is_some_and(word)
+        };
+        let is_done = !matches!(effect, Effect::Reply { .. } | Effect::Publish { .. });
+        if let Some(held) = self.held.iter_mut().find(keeps).filter(|_| is_done) {
+            held.kept.push_back(effect);
+            let line = line.expect("only what has a line is kept");
+            self.log.push(format!("{name} {line} [held]"));
+            return;
+        }
+        if let Some(line) = line {
+            self.log.push(format!("{name} {line}"));
+        }
+        self.execute(name, effect);
+    }
+
+    pub fn deliver(&mut self, name: &str, link: LinkId, message: Message) {
+        let there = self.name_of(link.peer);
+        if !self.are_linked(name, &there) {
+            return;
+        }
+        let link = LinkId {
+            peer: self.id_of(name),
+            lane: 0,
+        };
+        self.tell(&there, Event::Received { link, message });
+    }
+
+    /// As control/coordinator.rs decides.
+    pub fn coordinate(&mut self, name: &str, ticket: Ticket, request: Request) {
+        let node = self.id_of(name);
+        let fresh = Ownership {
+            owner: node,
+            epoch: Epoch(1),
+            previous: None,
+            reserved: Epoch(1),
+        };
+        let held = *self.owner.get_or_insert(fresh);
+        let changed = match request {
+            Request::Claim => held,
+            Request::Reserve { .. } => Ownership {
+                reserved: Epoch(held.reserved.0 + 1),
+                ..held
+            },
+            Request::Pass {
+                from,
+                expected,
+                to,
+                epoch,
+            } if held.owner == from && held.epoch == expected => Ownership {
+                owner: to,
+                epoch,
+                previous: Some(from),
+                reserved: held.reserved.max(epoch),
+            },
+            Request::Seize { from, epoch } if held.owner == from && held.epoch == epoch => {
+                let epoch = Epoch(held.reserved.0.max(held.epoch.0) + 1);
+                Ownership {
+                    owner: node,
+                    epoch,
+                    previous: Some(from),
+                    reserved: epoch,
+                }
+            }
+            Request::Pass { to, epoch, .. } if held.owner == to && held.epoch == epoch => held,
+            _ => {
+                self.done(name, ticket, Ok(Outcome::Conflict(held)));
+                return;
+            }
+        };
+        self.owner = Some(changed);
+        let outcome = match ticket.task {
+            Task::Reserve => Outcome::Reserved(changed.reserved),
+            _ => Outcome::Owned(changed),
+        };
+        self.done(name, ticket, Ok(outcome));
+        if changed.owner != held.owner {
+            self.announce(name);
+        }
+    }
+
+    /// The others hear of the newest owner.
+    fn announce(&mut self, from: &str) {
+        let Some(ownership) = self.owner else { return };
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        for other in names.iter().filter(|other| *other != from) {
+            let name = database();
+            self.tell(other, Event::Owned { name, ownership });
+        }
+    }
+}
