@@ -1,7 +1,8 @@
 //! Progress as an outsider sees it: a thread that reads one slot of a node's positions file again
 //! and again, and notes when each field first reached each lsn.
 //!
-//! A look every 30 us or so: what it reports is late by as much, never early.
+//! The time is the one that the daemon left in the slot when it had written it. A field that another
+//! one overtook between two looks is reported late by as much, never early.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,9 +15,8 @@ use std::time::Duration;
 use foreshadow::positions::{SLOT_LEN, Slot, decode_header};
 use wal::{Lsn, PartitionId};
 
-use crate::application::now_ns;
-
-const LOOK: Duration = Duration::from_micros(20);
+/// A shorter wait would take from the daemons the processor that is measured.
+const LOOK: Duration = Duration::from_micros(100);
 
 /// When a position was first seen.
 pub type Sighting = (u64, Lsn);
@@ -67,12 +67,11 @@ impl Observer {
 
 impl Seen {
     fn note(&mut self, slot: &Slot) {
-        let now = now_ns();
         let lists = [&mut self.consumed, &mut self.applied, &mut self.durable];
         let fields = [slot.consumed, slot.applied_best, slot.durable_best];
         for (list, lsn) in lists.into_iter().zip(fields) {
             if list.last().is_none_or(|(_, last)| *last < lsn) {
-                list.push((now, lsn));
+                list.push((slot.updated_ns, lsn));
             }
         }
     }

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use wal::frame::Frame;
 
@@ -54,6 +55,9 @@ pub struct CommitOptions {
     pub direct: bool,
     /// Ask for real-time priority.
     pub realtime: bool,
+    /// How long a submission may wait for others. One that comes alone is written at once; a
+    /// stream of them shares its writes.
+    pub gather_max: Duration,
 }
 
 impl Default for CommitOptions {
@@ -63,6 +67,7 @@ impl Default for CommitOptions {
             bytes_max: 256 << 20,
             direct: true,
             realtime: true,
+            gather_max: Duration::from_millis(2),
         }
     }
 }

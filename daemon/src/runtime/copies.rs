@@ -1,9 +1,9 @@
 //! Shadows of this shard: filled, followed, landed, discarded.
 //!
 //! A shadow that a helper thread works on is away; what is asked of it meanwhile waits in order.
-//! Deltas are journalled first and applied right after, without waiting for the disk; only the
-//! acknowledgement waits. The order is safe because the -wal that a delta is applied to means
-//! nothing after a crash unless a checkpoint synced it.
+//! Deltas are applied first and journalled right after; only the acknowledgement waits for the
+//! disk. The order is safe because the -wal that a delta is applied to means nothing after a crash
+//! unless a checkpoint synced it.
 
 mod files;
 mod landing;
@@ -26,8 +26,11 @@ use crate::event::{Failure, LinkId, Outcome, Task, Ticket};
 use files::create;
 pub use files::{file_name, read_name, write_name};
 
-/// A -wal of this size is checkpointed.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
+/// A -wal of this size is checkpointed, and again when it grew by as much.
+const CHECKPOINT_BYTES: u64 = 16 << 20;
+/// Checkpoints in a row of a shadow that got more meanwhile than can be moved to the start of its
+/// -wal: each is shorter than the one before.
+const CHECKPOINTS_IN_A_ROW: u32 = 4;
 /// A shadow that got nothing for so long is checkpointed, so that the journal may drop its deltas.
 const CHECKPOINT_AFTER: Span = Span::secs(5);
 /// How often shadows are looked at for that.
@@ -48,6 +51,9 @@ pub struct ShadowCopy {
     pub held: Held,
     waiting: VecDeque<Waiting>,
     applied_at: Time,
+    /// Checkpoints since the -wal began anew, and the size of it that asks for the next one.
+    checkpoints: u32,
+    checkpoint_at: u64,
     /// Who wants to know the page hashes once the shadow is filling.
     hashes_to: Option<LinkId>,
 }
@@ -83,6 +89,8 @@ impl Copies {
             held,
             waiting,
             applied_at: Time(0),
+            checkpoints: 0,
+            checkpoint_at: CHECKPOINT_BYTES,
             hashes_to: None,
         };
         self.by_id.insert(id, copy);
@@ -100,6 +108,18 @@ impl Copies {
 impl ShadowCopy {
     fn must_wait(&self, operation: &ShadowOperation) -> bool {
         !self.waiting.is_empty() || self.is_away_for(operation)
+    }
+
+    /// Says when to checkpoint next, with `bytes` left in the -wal.
+    fn checkpointed(&mut self, bytes: u64) {
+        let restarted = bytes < CHECKPOINT_BYTES;
+        self.checkpoints = if restarted { 0 } else { self.checkpoints + 1 };
+        let enough = self.checkpoints.is_multiple_of(CHECKPOINTS_IN_A_ROW);
+        self.checkpoint_at = match (restarted, enough) {
+            (true, _) => CHECKPOINT_BYTES,
+            (false, true) => bytes + CHECKPOINT_BYTES,
+            (false, false) => bytes,
+        };
     }
 
     /// Lending a shadow while a checkpoint of it runs would lose the checkpoint's result.
@@ -132,10 +152,6 @@ impl Host {
         } = operation
         {
             return self.create_shadow(ticket, page_size, attributes);
-        }
-        // A delta is on its way to the disk whether or not its shadow is away.
-        if let (ShadowOperation::Accept { .. }, Some(frame)) = (&operation, &frame) {
-            self.copies.journal.submit(ticket, frame.clone());
         }
         let Some(copy) = self.copies.by_id.get_mut(&ticket.partition) else {
             return self.done(
@@ -307,7 +323,8 @@ impl Host {
         });
     }
 
-    /// Applies a delta that is on its way to the journal.
+    /// Applies a delta and sends it on its way to the disk: in this order, because the commit
+    /// thread takes the processor at once.
     fn accept(&mut self, ticket: Ticket, frame: Option<Frame>) {
         let (id, now) = (ticket.partition, self.now);
         let Some(frame) = frame else { return };
@@ -318,23 +335,19 @@ impl Host {
             return;
         };
         copy.applied_at = now;
-        match shadow.apply(&frame) {
-            Ok(position) => {
-                self.positions_applied(id, position);
-                if let Some(durable) = self.copies.journal.applied(position, id) {
-                    self.accepted(ticket, durable);
-                }
-                self.checkpoint_copy(id, CHECKPOINT_BYTES);
-            }
-            Err(error) => {
-                self.copies.journal.forget(id, frame.header().to);
-                self.done(ticket, Err(failure_of(&error)));
-            }
+        let applied = shadow.apply(&frame).map_err(|error| failure_of(&error));
+        let submitted = applied.and_then(|position| {
+            self.positions_applied(id, position);
+            self.copies.journal.submit(ticket, position, frame)
+        });
+        match submitted {
+            Ok(()) => self.checkpoint_if_large(id),
+            Err(failure) => self.done(ticket, Err(failure)),
         }
     }
 
-    /// A delta is both applied and durable, or its journal failed.
-    pub fn accepted(&mut self, ticket: Ticket, result: Result<Position, Failure>) {
+    /// A delta is applied and durable, or its journal failed.
+    fn accepted(&mut self, ticket: Ticket, result: Result<Position, Failure>) {
         if let Ok(position) = &result {
             self.positions_durable(ticket.partition, *position);
         }
@@ -432,6 +445,12 @@ impl Host {
         }
     }
 
+    fn checkpoint_if_large(&mut self, id: PartitionId) {
+        if let Some(copy) = self.copies.by_id.get(&id) {
+            self.checkpoint_copy(id, copy.checkpoint_at);
+        }
+    }
+
     fn checkpoint_copy(&mut self, id: PartitionId, bytes_min: u64) {
         let Some(copy) = self.copies.by_id.get_mut(&id) else {
             return;
@@ -464,6 +483,8 @@ impl Host {
                     },
                     Err(_) => shadow.checkpoint_lost(),
                 }
+                let bytes = shadow.wal_bytes();
+                copy.checkpointed(bytes);
                 host.work_off(id);
             },
         );

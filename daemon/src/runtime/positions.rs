@@ -74,6 +74,8 @@ impl PositionsFile {
 pub struct Positions {
     slots: BTreeMap<PartitionId, Slot>,
     dirty: Vec<PartitionId>,
+    /// Whether a step was written in this turn: the first one at once, the others at its end.
+    written: bool,
 }
 
 impl Positions {
@@ -99,6 +101,7 @@ impl Host {
             slot.consumed = position.lsn;
             slot.change_offset = ChangeOffset(offset);
         });
+        self.publish_first();
     }
 
     /// A shadow here applied up to `position`.
@@ -107,6 +110,7 @@ impl Host {
             slot.epoch = position.epoch;
             slot.applied_best = position.lsn;
         });
+        self.publish_first();
     }
 
     /// A shadow here is durable up to `position`.
@@ -127,13 +131,27 @@ impl Host {
         self.positions.change(id, |slot| *slot = Slot::new(id));
     }
 
-    /// Writes what changed in this turn.
+    /// Whoever follows a database that commits now and then sees each step when it happens; a
+    /// flood costs one write a turn.
+    fn publish_first(&mut self) {
+        if !std::mem::replace(&mut self.positions.written, true) {
+            self.write_positions();
+        }
+    }
+
+    /// Writes what changed in this turn and was not written yet.
     pub fn publish_positions(&mut self) {
+        self.write_positions();
+        self.positions.written = false;
+    }
+
+    fn write_positions(&mut self) {
+        let now = io::reactor::now();
         for id in std::mem::take(&mut self.positions.dirty) {
             let Some(slot) = self.positions.slots.get_mut(&id) else {
                 continue;
             };
-            slot.updated_ns = self.now.0;
+            slot.updated_ns = now.0;
             if let Err(error) = self.setup.positions.write(slot) {
                 tracing::debug!(%error, "the positions file can't be written");
             }

@@ -2,7 +2,8 @@
 //!
 //! A database that commits is looked at every `sweep_hot`; after a pause of 20 ms every
 //! `sweep_warm`, after `idle_after` every `sweep_cold`. A look is two loads from mapped memory, so
-//! what costs is waking up: the loop sleeps until the first tier with members is due.
+//! what costs is waking up: the loop sleeps until the first tier with members is due. While every
+//! look finds a commit, there are fewer of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,11 @@ use crate::config::Config;
 
 /// A writer that pauses for less is still at work.
 const HOT_FOR: Span = Span::millis(20);
+/// So many looks in a row, each of which found a commit, are a flood.
+const FLOOD_LOOKS: u32 = 8;
+/// In a flood the period is longer by this factor: fewer looks find the same commits, and the
+/// writers need the processor.
+const FLOOD_FACTOR: u64 = 4;
 
 /// How often a database is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,11 +52,37 @@ struct Seen {
     changed_at: Time,
 }
 
+/// Looks at the hot tier that found a commit, in a row.
+#[derive(Clone, Copy, Default, Debug)]
+struct Streak {
+    looks: u32,
+    found: bool,
+}
+
+impl Streak {
+    fn begin_look(&mut self) {
+        self.looks = if std::mem::take(&mut self.found) {
+            self.looks.saturating_add(1)
+        } else {
+            0
+        };
+    }
+
+    fn factor(&self) -> u64 {
+        if self.looks < FLOOD_LOOKS {
+            1
+        } else {
+            FLOOD_FACTOR
+        }
+    }
+}
+
 /// Which database is in which tier.
 #[derive(Debug)]
 pub struct Tiers {
     sweeps: [Sweep; 3],
     seen: BTreeMap<PartitionId, Seen>,
+    streak: Streak,
     idle_after: Span,
     colds_due: Time,
 }
@@ -72,6 +104,7 @@ impl Tiers {
                 sweep(or(engine.map(|engine| engine.sweep_cold), Span::millis(5))),
             ],
             seen: BTreeMap::new(),
+            streak: Streak::default(),
             idle_after: or(engine.map(|engine| engine.idle_after), Span::secs(10)),
             colds_due: Time(0),
         }
@@ -102,6 +135,7 @@ impl Tiers {
 
     pub fn saw_change(&mut self, id: PartitionId, now: Time) {
         self.place(id, Tier::Hot);
+        self.streak.found = true;
         if let Some(seen) = self.seen.get_mut(&id) {
             seen.changed_at = now;
         }
@@ -113,7 +147,12 @@ impl Tiers {
         for tier in Tier::ALL {
             let sweep = &mut self.sweeps[tier as usize];
             if sweep.due <= now && !sweep.members.is_empty() {
-                sweep.due = now + sweep.every;
+                let mut every = sweep.every;
+                if tier == Tier::Hot {
+                    self.streak.begin_look();
+                    every = Span(every.0 * self.streak.factor());
+                }
+                sweep.due = now + every;
                 due.extend(sweep.members.iter().copied());
             }
         }

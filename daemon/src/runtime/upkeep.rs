@@ -17,7 +17,7 @@ const CHECKPOINT_BYTES: u64 = 4 << 20;
 /// A database that has not committed for so long is checkpointed whatever the size of its WAL.
 const QUIET: Span = Span::millis(500);
 /// Wait between checkpoints of one database.
-const CHECKPOINT_EVERY: Span = Span::secs(1);
+const CHECKPOINT_EVERY: Span = Span::millis(250);
 /// The same while the WAL is above its cap.
 const CHECKPOINT_EVERY_FULL: Span = Span::millis(100);
 /// Checkpoints in a row that left the WAL above its cap before the pin is dropped.

@@ -5,11 +5,16 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::group::{GroupBuffer, disk_len};
 use super::segments::{Slot, SlotIndex};
 use super::{CommitOptions, Committed, GROUP_BYTES_MAX, Order, Place, SegmentNumber, Ticket, Wake};
 use crate::error::{Error, Kind, Result};
+
+/// One part in so many: what writes take of the disk's time while submissions never end. Flushes of
+/// one disk wait for one another, and the applications' own flushes come first.
+const DISK_SHARE: u32 = 20;
 
 /// State of the thread.
 pub(super) struct Worker {
@@ -24,6 +29,8 @@ pub(super) struct Worker {
     /// A slot being filled with zeros ahead of need.
     spare: Option<JoinHandle<Result<Slot>>>,
     buffer: GroupBuffer,
+    /// When the last write began, and how long it took.
+    wrote: Option<(Instant, Duration)>,
     answers: flume::Sender<Committed>,
     wake: Arc<Wake>,
 }
@@ -56,6 +63,7 @@ impl Worker {
             sequence: next.0 << 32,
             spare: None,
             buffer: GroupBuffer::new(GROUP_BYTES_MAX)?,
+            wrote: None,
             answers,
             wake,
         };
@@ -83,6 +91,7 @@ impl Worker {
                     Err(_) => break,
                 },
             };
+            self.pace();
             self.buffer.clear();
             group.clear();
             let mut next = Some(first);
@@ -110,6 +119,18 @@ impl Worker {
             }
         }
         self.take_spare();
+    }
+
+    /// Lets submissions gather, so that writes take up [`DISK_SHARE`] of the time at most, and
+    /// nobody waits longer than [`CommitOptions::gather_max`] for it.
+    fn pace(&self) {
+        let Some((began, took)) = self.wrote else {
+            return;
+        };
+        let spacing = (took * DISK_SHARE).min(self.options.gather_max);
+        if let Some(rest) = spacing.checked_sub(began.elapsed()) {
+            std::thread::sleep(rest);
+        }
     }
 
     /// Whether a frame may join the group: the first always may.
@@ -159,6 +180,7 @@ impl Worker {
             ));
         };
         let bytes = self.buffer.finish(open.place.segment, sequence);
+        let began = Instant::now();
         let written = open.file.write_all_at(bytes, open.at).and_then(|()| {
             if open.synchronous {
                 Ok(())
@@ -166,6 +188,7 @@ impl Worker {
                 open.file.sync_data()
             }
         });
+        self.wrote = Some((began, began.elapsed()));
         match written {
             Ok(()) => {
                 open.at += len;

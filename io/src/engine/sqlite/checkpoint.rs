@@ -1,8 +1,8 @@
 //! Copying consumed frames into the database file and restarting the WAL, off the tail's thread.
 //!
 //! The copying takes CKPT and READ0 but not WRITE, so writers go on. The restart takes WRITE for
-//! some microseconds, when nothing is left to copy; only above the cap does it copy a small rest
-//! under WRITE, and far above it everything. Live readers are respected as SQLite does: nothing is
+//! some microseconds, when nothing is left to copy; a large WAL is restarted even if a small rest
+//! has to be copied under WRITE, and one far above the cap whatever the rest. Live readers are respected as SQLite does: nothing is
 //! copied past the mark of a slot in use, and nothing restarted while READ1 to READ4 are in use.
 //! Our own slot is turned into an exclusive lock in place, so the pin is never let go.
 
@@ -25,15 +25,51 @@ use crate::error::{Error, Result};
 
 /// How often copying begins again because writers went on.
 const ROUNDS: u32 = 4;
-/// The most frames that are copied while writers wait, in the first round and only above the cap.
-/// Each further round allows four times as many, so that the fastest writers are caught up with.
+/// A WAL of this size is restarted even if writers have to wait for it: SQLite alone lets them wait
+/// for whole checkpoints of 4 MiB, and while the file grows, each of their syncs is slower.
+const LARGE: u64 = 16 << 20;
+/// The most frames that are copied while writers wait, in the first round. Each further round allows four times as many, so that the fastest writers are caught up with.
 const FRAMES_UNDER_WRITE: u32 = 256;
-/// How long a forced restart tries to get WRITE, and then waits for the tail to catch up.
+/// How long a restart tries to get WRITE, and then waits for the tail and for readers, if the WAL
+/// is large or above its cap.
+const LARGE_WRITE_MAX: Duration = Duration::from_millis(20);
+const LARGE_CATCH_UP_MAX: Duration = Duration::from_millis(2);
 const FORCE_WRITE_MAX: Duration = Duration::from_millis(100);
 const FORCE_CATCH_UP_MAX: Duration = Duration::from_millis(20);
 /// How long a reader that is about to leave is waited for.
 const SHORT_READER_MAX: Duration = Duration::from_micros(500);
 const BETWEEN_TRIES: Duration = Duration::from_micros(50);
+
+/// How much a restart may cost the writers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Urge {
+    /// Nothing but the restart itself.
+    Gentle,
+    Large,
+    OverCap,
+}
+
+impl Urge {
+    fn write_max(self) -> Duration {
+        match self {
+            Urge::Gentle => Duration::ZERO,
+            Urge::Large => LARGE_WRITE_MAX,
+            Urge::OverCap => FORCE_WRITE_MAX,
+        }
+    }
+
+    fn tail_max(self) -> Duration {
+        match self {
+            Urge::Gentle => Duration::ZERO,
+            Urge::Large => LARGE_CATCH_UP_MAX,
+            Urge::OverCap => FORCE_CATCH_UP_MAX,
+        }
+    }
+
+    fn readers_max(self) -> Duration {
+        self.tail_max().max(SHORT_READER_MAX)
+    }
+}
 
 /// A checkpoint to run on another thread. One at a time.
 #[derive(Debug)]
@@ -221,14 +257,24 @@ impl CheckpointTask {
         Ok(newest)
     }
 
-    /// Restarts the WAL; says what is in the way otherwise. Above the cap, up to `rest_max` frames
+    fn urge(&self, header: &IndexHeader) -> Urge {
+        if self.is_over(header, self.wal_bytes_max) {
+            Urge::OverCap
+        } else if self.is_over(header, LARGE) {
+            Urge::Large
+        } else {
+            Urge::Gentle
+        }
+    }
+
+    /// Restarts the WAL; says what is in the way otherwise. If it is large, up to `rest_max` frames
     /// are copied while writers wait.
     fn restart(&self, rest_max: u32) -> Result<Option<Obstacle>> {
         if self.gate.is_scanning() {
             return Ok(Some(Obstacle::Scan));
         }
-        let force = self.is_over(&newest(&self.shm)?, self.wal_bytes_max);
-        let Some(write) = self.brief_write(force)? else {
+        let urge = self.urge(&newest(&self.shm)?);
+        let Some(write) = self.brief_write(urge.write_max())? else {
             let ours = *self.gate.writer() != Writer::Nobody;
             return Ok(Some(if ours {
                 Obstacle::Freeze
@@ -237,12 +283,12 @@ impl CheckpointTask {
             }));
         };
         let header = newest(&self.shm)?;
-        if !self.wait_for_tail(&header, force) {
+        if !self.wait_for_tail(&header, urge.tail_max()) {
             return Ok(Some(Obstacle::Tail));
         }
         let rest = header.max_frame - self.shm.backfilled().min(header.max_frame);
         if rest > 0 {
-            if !force || rest > rest_max {
+            if urge == Urge::Gentle || rest > rest_max {
                 return Ok(Some(Obstacle::Writer));
             }
             if !self.copy(&header)? || self.shm.backfilled() != header.max_frame {
@@ -250,12 +296,8 @@ impl CheckpointTask {
             }
         }
         // With all copied, new readers go to slot 0, so slots 1 to 4 only drain.
-        let patience = if force {
-            FORCE_CATCH_UP_MAX
-        } else {
-            SHORT_READER_MAX
-        };
-        let all = patiently(patience, || Ok(self.shm.try_all_slots()?.then_some(())))?;
+        let all = || Ok(self.shm.try_all_slots()?.then_some(()));
+        let all = patiently(urge.readers_max(), all)?;
         if all.is_none() {
             return Ok(Some(Obstacle::Reader));
         }
@@ -287,30 +329,20 @@ impl CheckpointTask {
         Ok(())
     }
 
-    /// Whether everything published is consumed; when forced, the tail is given a moment.
-    fn wait_for_tail(&self, header: &IndexHeader, force: bool) -> bool {
-        let patience = if force {
-            FORCE_CATCH_UP_MAX
-        } else {
-            Duration::ZERO
-        };
+    /// Whether everything published is consumed, after `patience` at the latest.
+    fn wait_for_tail(&self, header: &IndexHeader, patience: Duration) -> bool {
         let consumed = || self.gate.consumed(header.salts) >= header.max_frame;
         patiently(patience, || Ok(consumed().then_some(()))).is_ok_and(|done| done.is_some())
     }
 
-    /// WRITE for a moment: at once, or, when forced, after some tries.
-    fn brief_write(&self, force: bool) -> Result<Option<BriefWrite<'_>>> {
+    /// WRITE for a moment, after `patience` at the latest.
+    fn brief_write(&self, patience: Duration) -> Result<Option<BriefWrite<'_>>> {
         if !self.gate.turn(Writer::Nobody, Writer::Brief) {
             return Ok(None);
         }
         let mut brief = BriefWrite {
             gate: &self.gate,
             held: None,
-        };
-        let patience = if force {
-            FORCE_WRITE_MAX
-        } else {
-            Duration::ZERO
         };
         brief.held = patiently(patience, || self.shm.try_write())?;
         Ok(brief.held.is_some().then_some(brief))

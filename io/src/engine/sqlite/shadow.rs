@@ -255,6 +255,7 @@ impl Shadow {
 
     /// Decodes into an invisible tail of the -wal, verifies, then commits.
     fn take(&mut self, frame: &Frame, head: &DeltaHead) -> Result<()> {
+        self.wal.grow()?;
         let mut tail = self.wal.begin();
         let mut edits: Vec<(u32, PageHash)> = Vec::new();
         let failure = RefCell::new(None);

@@ -20,10 +20,15 @@ use wal::sqlite::{
 };
 
 use crate::durable::{self, Attributes};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 /// Bytes that a tail gathers before it writes.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// Less room than this behind the last frame, and the file grows.
+const ROOM_MIN: u64 = 64 << 10;
+/// By how much it grows: a quarter of what it holds, within these bounds.
+const GROW_MAX: u64 = 1 << 20;
 
 /// The log of one shadow.
 #[derive(Debug)]
@@ -169,6 +174,19 @@ impl WalFile {
             self.room = wanted;
         }
         Ok(())
+    }
+
+    /// Lets a file that is in use grow by steps: each change of its size makes the next sync of any
+    /// file of the file system slower. A disk without room for a step may have some for a frame.
+    pub(super) fn grow(&mut self) -> Result<()> {
+        let held = self.bytes();
+        if held <= ROOM_MIN || held + ROOM_MIN <= self.room {
+            return Ok(());
+        }
+        match self.make_room((held / 4).clamp(ROOM_MIN, GROW_MAX)) {
+            Err(error) if error.kind() != Kind::Full => Err(error),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn sync(&self) -> Result<()> {
