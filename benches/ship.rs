@@ -62,24 +62,42 @@ fn main() -> ExitCode {
     }
     first_copy(&mut report, &mut cluster);
     cluster.stop().expect("two daemons end");
-    without_shadow(&mut report, &stage);
+    whose_loss(&mut report, &stage);
     report.finish()
 }
 
-/// What of the writer's loss is the owner's sidecar; the rest is the peer's, whose journal is on
-/// the same disk here.
-fn without_shadow(report: &mut Report, stage: &Stage) {
-    let options = stage.options("alone", 1).tweak("[ship]", "copies", "0");
-    let mut cluster = Cluster::start(&options).expect("a daemon");
-    let hot = [Tenant::new(0, OWNER, HOT_MEGABYTES)];
-    cluster.create_tenants(&hot).expect("a database");
-    wait_for("the hot database is attached", SHADOW_LIMIT, || {
-        cluster.owner_of(HOT).is_ok().then_some(())
-    });
-    let rates = throughput(stage, &cluster, "FULL");
-    let case = "writer flat out, synchronous=FULL, no shadow";
-    rates.report(report, case, |_| Bar::None);
-    cluster.stop().expect("a daemon ends");
+/// What the writer loses to the owner's sidecar, and what to its peer: here both nodes are on one
+/// file system, where ext4's fast commit lets an fsync of one file write out the others too.
+fn whose_loss(report: &mut Report, stage: &Stage) {
+    let elsewhere = Path::new("/dev/shm").join(format!("fs-ship-{}", std::process::id()));
+    for (nodes, what) in [(1, "no shadow"), (2, "one shadow on tmpfs")] {
+        let copies = (nodes - 1).to_string();
+        let options = stage.options(&what.replace(' ', "-"), nodes);
+        let options = options.tweak("[ship]", "copies", &copies);
+        let mut cluster = Cluster::prepare(&options).expect("a configuration");
+        if nodes == 2 {
+            move_aside(&cluster.root().join("node-b"), &elsewhere);
+        }
+        cluster.start_all().expect("daemons");
+        let hot = [Tenant::new(0, OWNER, HOT_MEGABYTES)];
+        cluster.create_tenants(&hot).expect("a database");
+        wait_for("the hot database is attached", SHADOW_LIMIT, || {
+            let shadowed = nodes == 1 || has_ready_shadow(&cluster, OWNER, HOT);
+            (shadowed && cluster.owner_of(HOT).is_ok()).then_some(())
+        });
+        let rates = throughput(stage, &cluster, "FULL");
+        let case = format!("writer flat out, synchronous=FULL, {what}");
+        rates.report(report, &case, |_| Bar::None);
+        cluster.stop().expect("daemons end");
+    }
+    std::fs::remove_dir_all(&elsewhere).expect("a directory in memory");
+}
+
+/// Moves a directory to another file system and leaves a link.
+fn move_aside(dir: &Path, to: &Path) {
+    let moved = std::process::Command::new("mv").args([dir, to]).status();
+    assert!(moved.expect("mv runs").success(), "mv {}", dir.display());
+    std::os::unix::fs::symlink(to, dir).expect("a link");
 }
 
 /// A paced writer; what its commits needed to become durable and applied at the peer.

@@ -1,13 +1,17 @@
 //! Databases at rest: one descriptor and one mapped page each, ten thousand at a glance.
 //!
+//! The kernel says whose WAL is written to; only that one is looked at with every sweep, and all
+//! others in turns, because alerts can be lost.
+//!
 //! What is quiet, checkpointed and acknowledged is cooled: the engine keeps the hashes of its pages
 //! and lets go of everything else. A commit, or anything that the brain asks, warms it again; what
 //! was missed meanwhile shows in the audit and is found by comparing pages.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 
 use io::deltalog::DeltaLog;
-use io::engine::sqlite::{Sweeper, Watch};
+use io::engine::sqlite::{Alerts, Sweeper, Watch};
 use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
 
 use super::compare::PeerTable;
@@ -22,8 +26,14 @@ use super::upkeep::Upkeep;
 const IDLE_AT_START: Span = Span::secs(1);
 /// More databases than this attached in full, at three descriptors each, do not wait even for that.
 const ATTACHED_AT_EASE_MAX: usize = 1024;
-/// Every name is looked at again within this many sweeps.
-const SWEEPS_PER_ROUND: usize = 1000;
+/// A database that stirs, or was just cooled, is looked at with every sweep for so long: a commit is
+/// published after the WAL was written and synced.
+const STIRRING_FOR: Span = Span::secs(1);
+/// Those that sleep are looked at in turns nevertheless, a part of them each time.
+const TURN_EVERY: Span = Span::millis(25);
+const TURNS_PER_LOOK: usize = 10;
+/// Every name is looked at again within so many turns.
+const TURNS_PER_NAME: usize = 400;
 
 /// A database at rest.
 struct Cold {
@@ -36,20 +46,51 @@ struct Cold {
     key: u32,
 }
 
-/// The databases at rest of one shard.
-#[derive(Default)]
+/// The databases at rest of one shard. Each is in one of the two sweepers.
 pub struct Colds {
     by_id: BTreeMap<PartitionId, Cold>,
-    sweeper: Sweeper,
+    /// Looked at with every sweep: those that stir, and those of which nobody would alert us.
+    awake: Sweeper,
+    asleep: Sweeper,
+    /// Who touches the WAL of one that sleeps.
+    alerts: Option<Alerts>,
+    /// When those that stir may sleep again.
+    stirring: BTreeMap<u32, Time>,
     keys: BTreeMap<u32, PartitionId>,
     next_key: u32,
+    every: Span,
+    sweep_due: Time,
+    turn_due: Time,
+    turn: usize,
     /// Where the round of looking at names has come.
     looked_at: Option<PartitionId>,
 }
 
 impl Colds {
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+    /// `every`: how often those are looked at of which the kernel does not alert us.
+    pub fn new(every: Span) -> Colds {
+        let alerts = Alerts::new()
+            .inspect_err(|error| tracing::warn!(%error, "every database at rest is swept"))
+            .ok();
+        Colds {
+            by_id: BTreeMap::new(),
+            awake: Sweeper::default(),
+            asleep: Sweeper::default(),
+            alerts,
+            stirring: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            next_key: 0,
+            every,
+            sweep_due: Time(0),
+            turn_due: Time(0),
+            turn: 0,
+            looked_at: None,
+        }
+    }
+
+    /// Readable when [`Host::take_alerts`] has to be called.
+    pub fn alert_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.alerts.as_ref().map(Alerts::fd)
     }
 
     pub fn contains(&self, id: PartitionId) -> bool {
@@ -61,31 +102,126 @@ impl Colds {
     }
 
     pub fn clear(&mut self) {
-        *self = Colds::default();
+        for id in self.by_id.keys().copied().collect::<Vec<_>>() {
+            self.take(id);
+        }
     }
 
     pub fn place_of(&self, id: PartitionId) -> Option<usize> {
         self.by_id.get(&id).map(|cold| cold.place)
     }
 
+    /// When one of the sweeps is due.
+    pub fn deadline(&self) -> Option<Time> {
+        let sweep = (!self.awake.is_empty()).then_some(self.sweep_due);
+        let turn = (!self.by_id.is_empty()).then_some(self.turn_due);
+        sweep.into_iter().chain(turn).min()
+    }
+
+    fn put(&mut self, id: PartitionId, now: Time, make: impl FnOnce(u32) -> Cold) {
+        self.next_key = self.next_key.wrapping_add(1);
+        let cold = make(self.next_key);
+        self.awake.add(cold.key, &cold.watch);
+        self.stirring.insert(cold.key, now + STIRRING_FOR);
+        self.keys.insert(cold.key, id);
+        self.by_id.insert(id, cold);
+    }
+
     fn take(&mut self, id: PartitionId) -> Option<Cold> {
         let cold = self.by_id.remove(&id)?;
-        self.sweeper.remove(cold.key);
+        self.awake.remove(cold.key);
+        self.wake(cold.key);
+        self.stirring.remove(&cold.key);
         self.keys.remove(&cold.key);
         Some(cold)
     }
 
-    /// Those that committed since the last sweep.
-    fn sweep(&mut self) -> Vec<PartitionId> {
-        let (keys, mut hit) = (&self.keys, Vec::new());
-        self.sweeper
-            .sweep(|key| hit.extend(keys.get(&key).copied()));
-        hit
+    /// One that sleeps sleeps no longer; `false` when it did not.
+    fn wake(&mut self, key: u32) -> bool {
+        let slept = self
+            .alerts
+            .as_mut()
+            .is_some_and(|alerts| alerts.remove(key));
+        if slept {
+            self.asleep.remove(key);
+        }
+        slept
+    }
+
+    /// Those whose WAL was touched; each is looked at with every sweep for a while.
+    fn stir(&mut self, now: Time) -> Vec<PartitionId> {
+        let Some(alerts) = &mut self.alerts else {
+            return Vec::new();
+        };
+        let alerted = alerts.take().unwrap_or_else(|error| {
+            tracing::warn!(%error, "alerts are lost; databases at rest are looked at in turns");
+            Default::default()
+        });
+        let mut stirred = Vec::new();
+        for key in alerted {
+            let id = self.keys.get(&key).copied();
+            if let Some(id) = id.filter(|_| self.wake(key))
+                && let Some(cold) = self.by_id.get(&id)
+            {
+                self.awake.add(key, &cold.watch);
+                self.stirring.insert(key, now + STIRRING_FOR);
+                stirred.push(id);
+            }
+        }
+        stirred
+    }
+
+    /// Lets those sleep that have not stirred for long enough.
+    fn lie_down(&mut self, now: Time) {
+        let Some(alerts) = &mut self.alerts else {
+            return;
+        };
+        let rested: Vec<u32> = self
+            .stirring
+            .iter()
+            .filter_map(|(key, until)| (*until <= now).then_some(*key))
+            .collect();
+        for key in rested {
+            self.stirring.remove(&key);
+            let id = self.keys.get(&key);
+            let Some(cold) = id.and_then(|id| self.by_id.get(id)) else {
+                continue;
+            };
+            if let Err(error) = alerts.add(key, &cold.watch) {
+                // It stays awake, and nothing is lost but some of the processor's time.
+                tracing::debug!(partition = %cold.name, %error, "it is swept instead");
+            } else if cold.watch.changed() {
+                // From here on there are alerts, but this commit gave none.
+                alerts.remove(key);
+            } else {
+                self.awake.remove(key);
+                self.asleep.add(key, &cold.watch);
+            }
+        }
+    }
+
+    /// Those that committed since they were looked at last, of those whose time has come.
+    fn sweep(&mut self, now: Time) -> Vec<PartitionId> {
+        let mut hit = Vec::new();
+        if self.sweep_due <= now {
+            self.sweep_due = now + self.every;
+            self.awake.sweep(|key| hit.push(key));
+            self.lie_down(now);
+        }
+        if self.turn_due <= now {
+            self.turn_due = now + TURN_EVERY;
+            self.turn = (self.turn + 1) % TURNS_PER_LOOK;
+            let part = |turn| self.asleep.len() * turn / TURNS_PER_LOOK;
+            let part = part(self.turn)..part(self.turn + 1);
+            self.asleep.sweep_part(part, |key| hit.push(key));
+        }
+        let keys = hit.iter().filter_map(|key| self.keys.get(key));
+        keys.copied().collect()
     }
 
     /// The next few whose names have to be looked at.
     fn round(&mut self) -> Vec<PartitionId> {
-        let count = self.by_id.len().div_ceil(SWEEPS_PER_ROUND);
+        let count = self.by_id.len().div_ceil(TURNS_PER_NAME);
         let from = self
             .looked_at
             .map_or(PartitionId(0), |id| PartitionId(id.0.wrapping_add(1)));
@@ -101,21 +237,36 @@ impl Colds {
 }
 
 impl Host {
-    /// Looks at every database at rest.
+    /// Looks at the databases at rest whose time has come.
     pub fn sweep_colds(&mut self) {
-        for id in self.lives.colds.sweep() {
+        let names = self.lives.colds.turn_due <= self.now;
+        for id in self.lives.colds.sweep(self.now) {
             if self.warm(id) {
                 self.lives.tiers.saw_change(id, self.now);
                 self.read_live(id);
             }
         }
-        for id in self.lives.colds.round() {
-            let Some(cold) = self.lives.colds.by_id.get(&id) else {
+        if names {
+            let round = self.lives.colds.round();
+            self.verify_colds(&round);
+        }
+    }
+
+    /// Takes in whose WALs were touched.
+    pub fn take_alerts(&mut self) {
+        let stirred = self.lives.colds.stir(self.now);
+        // It may have been deleted, or another put in its place.
+        self.verify_colds(&stirred);
+    }
+
+    fn verify_colds(&mut self, ids: &[PartitionId]) {
+        for id in ids {
+            let Some(cold) = self.lives.colds.by_id.get(id) else {
                 continue;
             };
             if let Err(error) = cold.watch.verify_names() {
-                self.lives.colds.remove(id);
-                self.broken(id, error.to_string());
+                self.lives.colds.remove(*id);
+                self.broken(*id, error.to_string());
             }
         }
     }
@@ -191,12 +342,7 @@ impl Host {
         drop(log);
         match source.cool() {
             Ok(watch) => {
-                let colds = &mut self.lives.colds;
-                colds.next_key = colds.next_key.wrapping_add(1);
-                let key = colds.next_key;
-                colds.sweeper.add(key, &watch);
-                colds.keys.insert(key, id);
-                let cold = Cold {
+                self.lives.colds.put(id, self.now, |key| Cold {
                     name,
                     place,
                     watch,
@@ -204,8 +350,7 @@ impl Host {
                     peers,
                     change_offset,
                     key,
-                };
-                colds.by_id.insert(id, cold);
+                });
             }
             Err(error) => self.broken(id, error.to_string()),
         }

@@ -32,6 +32,8 @@ use crate::shard::Shard;
 
 /// Marks completions of the journal's bell.
 const JOURNAL: u64 = LISTENER - 1;
+/// Marks completions of the alerts of databases at rest.
+const ALERTS: u64 = LISTENER - 2;
 /// poll(2): there is data to read.
 const POLLIN: i16 = 1;
 /// Events taken from the inbox before effects are flushed.
@@ -61,6 +63,9 @@ pub struct Host {
     /// Readable when the journal made deltas durable.
     journal_wake: Descriptor,
     journal_watched: bool,
+    /// Readable when somebody touched a database at rest.
+    alert: Option<Descriptor>,
+    alert_watched: bool,
     stopping: bool,
 }
 
@@ -97,6 +102,9 @@ impl Host {
     ) -> io::Result<Host> {
         let wake = copies.journal.wake_fd().try_clone_to_owned();
         let wake = wake.map_err(|error| io::Error::system("duplicate", "an eventfd", error))?;
+        let alert = lives.colds.alert_fd().map(|fd| fd.try_clone_to_owned());
+        let alert = alert.transpose();
+        let alert = alert.map_err(|error| io::Error::system("duplicate", "inotify", error))?;
         Ok(Host {
             setup,
             brain,
@@ -117,6 +125,8 @@ impl Host {
             next_frame: 0,
             journal_wake: Descriptor::from(wake),
             journal_watched: false,
+            alert: alert.map(Descriptor::from),
+            alert_watched: false,
             stopping: false,
         })
     }
@@ -184,6 +194,10 @@ impl Host {
             ring.poll_multishot(Token::new(JOURNAL, 0), &self.journal_wake, POLLIN);
             self.journal_watched = true;
         }
+        if let Some(alert) = self.alert.as_ref().filter(|_| !self.alert_watched) {
+            ring.poll_multishot(Token::new(ALERTS, 0), alert, POLLIN);
+            self.alert_watched = true;
+        }
         if let Some(door) = door.as_deref_mut() {
             door.pump(ring, self.now);
         }
@@ -192,6 +206,9 @@ impl Host {
             if completion.token.owner() == JOURNAL {
                 self.journal_watched = completion.more;
                 self.take_commits();
+            } else if completion.token.owner() == ALERTS {
+                self.alert_watched = completion.more;
+                self.take_alerts();
             } else if completion.token.owner() == LISTENER {
                 if let Some(door) = door.as_deref_mut() {
                     door.on_completion(completion, self.now, &self.pools);

@@ -67,10 +67,11 @@ pub struct Lives {
 impl Lives {
     pub fn new(setup: &Setup) -> Lives {
         let rate = setup.config.ship.rate_max.limit().unwrap_or(0);
+        let tiers = Tiers::new(&setup.config);
         Lives {
             by_id: BTreeMap::new(),
-            tiers: Tiers::new(&setup.config),
-            colds: super::colds::Colds::default(),
+            colds: super::colds::Colds::new(tiers.cold_every()),
+            tiers,
             encoder: Encoder::new(DELTA_LEVEL),
             encoded_bytes: 0,
             throttle: super::compare::throttle(rate),
@@ -86,7 +87,8 @@ impl Lives {
 
     pub fn deadline(&self) -> Option<Time> {
         [
-            self.tiers.deadline(!self.colds.is_empty()),
+            self.tiers.deadline(),
+            self.colds.deadline(),
             self.copying.deadline(),
         ]
         .into_iter()
@@ -241,7 +243,12 @@ impl Host {
             }
             self.tend_live(id);
         }
-        if !self.lives.colds.is_empty() && self.lives.tiers.take_colds_due(self.now) {
+        if self
+            .lives
+            .colds
+            .deadline()
+            .is_some_and(|due| due <= self.now)
+        {
             self.sweep_colds();
         }
         self.continue_copies();

@@ -74,7 +74,7 @@ impl PositionsFile {
 pub struct Positions {
     slots: BTreeMap<PartitionId, Slot>,
     dirty: Vec<PartitionId>,
-    /// Whether a step was written in this turn: the first one at once, the others at its end.
+    /// Whether something was written in this turn before its end.
     written: bool,
 }
 
@@ -101,7 +101,6 @@ impl Host {
             slot.consumed = position.lsn;
             slot.change_offset = ChangeOffset(offset);
         });
-        self.publish_first();
     }
 
     /// A shadow here applied up to `position`.
@@ -110,7 +109,11 @@ impl Host {
             slot.epoch = position.epoch;
             slot.applied_best = position.lsn;
         });
-        self.publish_first();
+        // Whoever follows a database that commits now and then sees it when it happens; a flood
+        // costs one write a turn.
+        if !std::mem::replace(&mut self.positions.written, true) {
+            self.write_positions();
+        }
     }
 
     /// A shadow here is durable up to `position`.
@@ -129,14 +132,6 @@ impl Host {
 
     pub fn positions_forget(&mut self, id: PartitionId) {
         self.positions.change(id, |slot| *slot = Slot::new(id));
-    }
-
-    /// Whoever follows a database that commits now and then sees each step when it happens; a
-    /// flood costs one write a turn.
-    fn publish_first(&mut self) {
-        if !std::mem::replace(&mut self.positions.written, true) {
-            self.write_positions();
-        }
     }
 
     /// Writes what changed in this turn and was not written yet.

@@ -17,7 +17,7 @@ const HOT_FOR: Span = Span::millis(20);
 const FLOOD_LOOKS: u32 = 8;
 /// In a flood the period is longer by this factor: fewer looks find the same commits, and the
 /// writers need the processor.
-const FLOOD_FACTOR: u64 = 4;
+const FLOOD_FACTOR: u64 = 6;
 
 /// How often a database is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -84,7 +84,6 @@ pub struct Tiers {
     seen: BTreeMap<PartitionId, Seen>,
     streak: Streak,
     idle_after: Span,
-    colds_due: Time,
 }
 
 impl Tiers {
@@ -106,7 +105,6 @@ impl Tiers {
             seen: BTreeMap::new(),
             streak: Streak::default(),
             idle_after: or(engine.map(|engine| engine.idle_after), Span::secs(10)),
-            colds_due: Time(0),
         }
     }
 
@@ -152,7 +150,10 @@ impl Tiers {
                     self.streak.begin_look();
                     every = Span(every.0 * self.streak.factor());
                 }
-                sweep.due = now + every;
+                // From when it was due, not from when it was noticed: a timer is late by a third
+                // of the shortest period. After a long turn the count begins anew.
+                let next = sweep.due + every;
+                sweep.due = if next > now { next } else { now + every };
                 due.extend(sweep.members.iter().copied());
             }
         }
@@ -162,20 +163,15 @@ impl Tiers {
         due
     }
 
-    /// Whether databases at rest, which are no members here, are to be looked at.
-    pub fn take_colds_due(&mut self, now: Time) -> bool {
-        let due = self.colds_due <= now;
-        if due {
-            self.colds_due = now + self.sweeps[Tier::Cold as usize].every;
-        }
-        due
+    /// How often databases at rest, which are no members here, are looked at.
+    pub fn cold_every(&self) -> Span {
+        self.sweeps[Tier::Cold as usize].every
     }
 
-    /// When something is due next; `colds`: there are databases at rest.
-    pub fn deadline(&self, colds: bool) -> Option<Time> {
+    /// When something is due next.
+    pub fn deadline(&self) -> Option<Time> {
         let filled = self.sweeps.iter().filter(|sweep| !sweep.members.is_empty());
-        let members = filled.map(|sweep| sweep.due);
-        members.chain(colds.then_some(self.colds_due)).min()
+        filled.map(|sweep| sweep.due).min()
     }
 
     fn cool(&mut self, id: PartitionId, now: Time) {

@@ -14,7 +14,7 @@
 //! | [`checkpoint`] | copying the WAL into the database and restarting it |
 //! | [`fence`], `append`, [`tombstone`] | stopping writers: for a moment, for good, for ever |
 //! | [`discover`], [`hint`] | which databases a directory holds, and when to look again |
-//! | [`watch`] | ten thousand databases at a glance |
+//! | [`watch`], [`alert`] | ten thousand databases at a glance, and which of them stirs |
 //! | [`shadow`] | the copy of a partition: filled, followed, landed |
 mod append;
 mod gate;
@@ -23,6 +23,7 @@ mod open;
 mod recover;
 mod tail;
 
+pub mod alert;
 pub mod change;
 pub mod checkpoint;
 pub mod discover;
@@ -39,6 +40,7 @@ pub mod table;
 pub mod tombstone;
 pub mod watch;
 
+pub use alert::Alerts;
 pub use change::{Change, Mark};
 pub use checkpoint::{CheckpointTask, Checkpointed, Obstacle};
 pub use discover::{Directory, Found, Listing};

@@ -5,6 +5,7 @@
 //! locked and the WAL not pinned. What was known when it was last attached in full is kept, and
 //! the audit says at the next attachment whether anything was missed.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -172,8 +173,13 @@ impl Sweeper {
     }
 
     /// Calls `hit` with the key of each database that committed since the last sweep.
-    pub fn sweep(&mut self, mut hit: impl FnMut(u32)) {
-        for place in &mut self.places {
+    pub fn sweep(&mut self, hit: impl FnMut(u32)) {
+        self.sweep_part(0..self.places.len(), hit);
+    }
+
+    /// [`Sweeper::sweep`] of some of them, by their place in a row that removals change.
+    pub fn sweep_part(&mut self, part: Range<usize>, mut hit: impl FnMut(u32)) {
+        for place in self.places.get_mut(part).unwrap_or_default() {
             // SAFETY: `shms` holds the mapping that the address lies in.
             let change = unsafe { &*place.change }.load(Ordering::Acquire);
             if change != place.seen {
