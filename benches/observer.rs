@@ -1,8 +1,8 @@
 //! Progress as an outsider sees it: a thread that reads one slot of a node's positions file again
 //! and again, and notes when each field first reached each lsn.
 //!
-//! The time is the one that the daemon left in the slot when it had written it. A field that another
-//! one overtook between two looks is reported late by as much, never early.
+//! The time is the one that the daemon left in the slot when it wrote it. A field that another one
+//! overtook between two looks is reported late by as much, never early.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

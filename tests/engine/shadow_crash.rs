@@ -226,6 +226,7 @@ impl Node {
             bytes_max: 64 << 20,
             direct: true,
             realtime: false,
+            ..CommitOptions::default()
         }
     }
 

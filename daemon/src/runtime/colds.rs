@@ -26,8 +26,8 @@ use super::upkeep::Upkeep;
 const IDLE_AT_START: Span = Span::secs(1);
 /// More databases than this attached in full, at three descriptors each, do not wait even for that.
 const ATTACHED_AT_EASE_MAX: usize = 1024;
-/// A database that stirs, or was just cooled, is looked at with every sweep for so long: a commit is
-/// published after the WAL was written and synced.
+/// A database that stirs, or was just cooled, is looked at with every sweep for so long: a commit
+/// is published after the WAL was written and synced.
 const STIRRING_FOR: Span = Span::secs(1);
 /// Those that sleep are looked at in turns nevertheless, a part of them each time.
 const TURN_EVERY: Span = Span::millis(25);

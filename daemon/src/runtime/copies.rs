@@ -422,7 +422,10 @@ impl Host {
                 hashes: chunk,
                 last,
             };
-            if !self.links.send(link, Class::Bulk, message.seal()) || last {
+            // The table goes out whole or with its link: what waits is no more than the table
+            // itself, which is in memory already.
+            self.links.send(link, Class::Bulk, message.seal());
+            if last || !self.links.is_up(link) {
                 return;
             }
             first += count;

@@ -13,6 +13,7 @@ fn options(bytes_max: u64) -> CommitOptions {
         bytes_max,
         direct: true,
         realtime: true,
+        ..CommitOptions::default()
     }
 }
 

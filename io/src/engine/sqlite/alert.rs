@@ -1,9 +1,9 @@
 //! Alerts that somebody writes to the WAL of a database at rest, by inotify: what sleeps costs
 //! nothing.
 //!
-//! A commit is written to the WAL before it is published in the WAL-index, perhaps much earlier, and
-//! the kernel's queue may overflow: an alert only says which database to look at for a while. The
-//! look itself is [`super::watch`]'s, and the caller looks at everybody now and then besides.
+//! A commit is written to the WAL before it is published in the WAL-index, perhaps much earlier,
+//! and the kernel's queue may overflow: an alert only says which database to look at for a while.
+//! The look itself is [`super::watch`]'s, and the caller looks at everybody now and then besides.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;

@@ -2,9 +2,10 @@
 //!
 //! The copying takes CKPT and READ0 but not WRITE, so writers go on. The restart takes WRITE for
 //! some microseconds, when nothing is left to copy; a large WAL is restarted even if a small rest
-//! has to be copied under WRITE, and one far above the cap whatever the rest. Live readers are respected as SQLite does: nothing is
-//! copied past the mark of a slot in use, and nothing restarted while READ1 to READ4 are in use.
-//! Our own slot is turned into an exclusive lock in place, so the pin is never let go.
+//! has to be copied under WRITE, and one far above the cap whatever the rest. Live readers are
+//! respected as SQLite does: nothing is copied past the mark of a slot in use, and nothing restarted
+//! while READ1 to READ4 are in use. Our own slot is turned into an exclusive lock in place, so the
+//! pin is never let go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,10 +26,11 @@ use crate::error::{Error, Result};
 
 /// How often copying begins again because writers went on.
 const ROUNDS: u32 = 4;
-/// A WAL of this size is restarted even if writers have to wait for it: SQLite alone lets them wait
-/// for whole checkpoints of 4 MiB, and while the file grows, each of their syncs is slower.
+/// A WAL of this size is restarted even if writers have to wait for it: SQLite alone lets them
+/// wait for whole checkpoints of 4 MiB, and while the file grows, each of their syncs is slower.
 const LARGE: u64 = 16 << 20;
-/// The most frames that are copied while writers wait, in the first round. Each further round allows four times as many, so that the fastest writers are caught up with.
+/// The most frames that are copied while writers wait, in the first round. Each further round
+/// allows four times as many, so that the fastest writers are caught up with.
 const FRAMES_UNDER_WRITE: u32 = 256;
 /// How long a restart tries to get WRITE, and then waits for the tail and for readers, if the WAL
 /// is large or above its cap.
