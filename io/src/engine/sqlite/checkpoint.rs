@@ -3,9 +3,9 @@
 //! The copying takes CKPT and READ0 but not WRITE, so writers go on. The restart takes WRITE for
 //! some microseconds, when nothing is left to copy; a large WAL is restarted even if a small rest
 //! has to be copied under WRITE, and one far above the cap whatever the rest. Live readers are
-//! respected as SQLite does: nothing is copied past the mark of a slot in use, and nothing restarted
-//! while READ1 to READ4 are in use. Our own slot is turned into an exclusive lock in place, so the
-//! pin is never let go.
+//! respected as SQLite does: nothing is copied past the mark of a slot in use, and nothing
+//! restarted while READ1 to READ4 are in use. Our own slot is turned into an exclusive lock in
+//! place, so the pin is never let go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
