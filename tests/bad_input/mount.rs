@@ -63,5 +63,12 @@ impl Drop for Mount {
         // Lazily: a daemon of a test that failed may still be at it.
         let mut command = Command::new("umount");
         run(command.arg("-l").arg(&self.path));
+        // A cluster that ended before could not remove what was mounted in it.
+        let temporary = std::env::temp_dir();
+        let mut above = self.path.ancestors();
+        let root = above.find(|path| path.parent() == Some(&temporary));
+        if let Some(root) = root.filter(|_| !std::thread::panicking()) {
+            let _ = fs::remove_dir_all(root);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::coordinator::{Conflict, Coordinator, Error, OwnerRecord, Request, Revision};
 
 /// How often changes of other daemons are looked for: a stat, when there are none.
-const WATCH_EVERY: Duration = Duration::from_millis(20);
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait after the coordinator failed, before it is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Requests in one group, at most.
