@@ -36,8 +36,8 @@ pub struct Journal {
     commit: Commit,
     bytes_max: u64,
     next_ticket: u64,
-    /// Submitted and not answered, in order.
-    waiting: VecDeque<(Ticket, PartitionId, End)>,
+    /// Submitted and not answered, in order; `None`: its partition was forgotten meanwhile.
+    waiting: VecDeque<(Ticket, Option<(PartitionId, End)>)>,
     segments: BTreeMap<SegmentNumber, Segment>,
     released: HashMap<PartitionId, End>,
 }
@@ -104,8 +104,9 @@ impl Journal {
         let header = frame.header();
         self.commit.submit(ticket, frame)?;
         self.next_ticket += 1;
+        let end = (header.epoch, header.to);
         self.waiting
-            .push_back((ticket, header.partition, (header.epoch, header.to)));
+            .push_back((ticket, Some((header.partition, end))));
         Ok(ticket)
     }
 
@@ -147,6 +148,9 @@ impl Journal {
     pub fn forget(&mut self, partition: PartitionId) -> Result<()> {
         for segment in self.segments.values_mut() {
             segment.newest.remove(&partition);
+        }
+        for (_, record) in &mut self.waiting {
+            record.take_if(|(of, _)| *of == partition);
         }
         self.released.remove(&partition);
         self.recycle()
@@ -214,7 +218,7 @@ impl Journal {
     }
 
     fn answered(&mut self, answer: &Committed) {
-        let Some((ticket, partition, end)) = self.waiting.pop_front() else {
+        let Some((ticket, record)) = self.waiting.pop_front() else {
             return;
         };
         assert_eq!(
@@ -233,8 +237,10 @@ impl Journal {
                 newest: HashMap::new(),
             };
             let newest = &mut self.segments.entry(segment).or_insert_with(fresh).newest;
-            let held = newest.entry(partition).or_insert(end);
-            *held = end.max(*held);
+            if let Some((partition, end)) = record {
+                let held = newest.entry(partition).or_insert(end);
+                *held = end.max(*held);
+            }
         }
     }
 

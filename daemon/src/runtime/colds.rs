@@ -29,6 +29,8 @@ const ATTACHED_AT_EASE_MAX: usize = 1024;
 /// A database that stirs, or was just cooled, is looked at with every sweep for so long: a commit
 /// is published after the WAL was written and synced.
 const STIRRING_FOR: Span = Span::secs(1);
+/// Those that lie down in one sweep, at most: each costs a system call.
+const LIE_DOWN_MAX: usize = 256;
 /// Those that sleep are looked at in turns nevertheless, a part of them each time.
 const TURN_EVERY: Span = Span::millis(25);
 const TURNS_PER_LOOK: usize = 10;
@@ -180,6 +182,7 @@ impl Colds {
             .stirring
             .iter()
             .filter_map(|(key, until)| (*until <= now).then_some(*key))
+            .take(LIE_DOWN_MAX)
             .collect();
         for key in rested {
             self.stirring.remove(&key);
@@ -190,7 +193,7 @@ impl Colds {
             if let Err(error) = alerts.add(key, &cold.watch) {
                 // It stays awake, and nothing is lost but some of the processor's time.
                 tracing::debug!(partition = %cold.name, %error, "it is swept instead");
-            } else if cold.watch.changed() {
+            } else if cold.watch.committed() {
                 // From here on there are alerts, but this commit gave none.
                 alerts.remove(key);
             } else {
@@ -210,7 +213,8 @@ impl Colds {
         }
         if self.turn_due <= now {
             self.turn_due = now + TURN_EVERY;
-            self.turn = (self.turn + 1) % TURNS_PER_LOOK;
+            // Downwards: whoever takes the place of one that was removed comes from above.
+            self.turn = (self.turn + TURNS_PER_LOOK - 1) % TURNS_PER_LOOK;
             let part = |turn| self.asleep.len() * turn / TURNS_PER_LOOK;
             let part = part(self.turn)..part(self.turn + 1);
             self.asleep.sweep_part(part, |key| hit.push(key));

@@ -239,6 +239,9 @@ impl Host {
                     // What the journal holds of before is not this copy's past any more.
                     if matches!(ticket.task, Task::Restore | Task::Fill) {
                         host.copies.journal.release_all(id);
+                        if let Some(copy) = host.copies.by_id.get_mut(&id) {
+                            copy.checkpointed(0);
+                        }
                     }
                     host.give_back(id, shadow);
                 }

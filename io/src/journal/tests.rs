@@ -57,6 +57,19 @@ fn slots(dir: &Path) -> usize {
 }
 
 #[test]
+fn an_answer_that_comes_after_its_partition_was_forgotten_holds_no_segment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut journal = Journal::open(dir.path(), &options(1 << 20)).expect("open");
+    journal.append(frame(7, 2, 100)).expect("append");
+    journal.append(frame(8, 2, 100)).expect("append");
+    journal.forget(PartitionId(7)).expect("forget");
+    for _ in 0..2 {
+        journal.wait().expect("answer").result.expect("durable");
+    }
+    assert_eq!(journal.partitions(), [PartitionId(8)]);
+}
+
+#[test]
 fn what_was_answered_is_replayed_in_order() {
     for direct in [true, false] {
         let dir = tempfile::tempdir().expect("tempdir");

@@ -90,6 +90,8 @@ impl Alerts {
                 let error = std::io::Error::last_os_error();
                 return match error.raw_os_error() {
                     Some(libc::EAGAIN | libc::EINTR) => Ok(alerted),
+                    // What failed is met again by the next call.
+                    _ if !alerted.is_empty() => Ok(alerted),
                     _ => Err(Error::system("read", "inotify", error)),
                 };
             }

@@ -29,7 +29,7 @@ const ROUNDS: u32 = 4;
 /// A WAL of this size is restarted even if writers have to wait for it: SQLite alone lets them
 /// wait for whole checkpoints of 4 MiB, and while the file grows, each of their syncs is slower.
 const LARGE: u64 = 16 << 20;
-/// The most frames that are copied while writers wait, in the first round. Each further round
+/// The most frames that are copied while writers wait. Above the cap each round after the first
 /// allows four times as many, so that the fastest writers are caught up with.
 const FRAMES_UNDER_WRITE: u32 = 256;
 /// How long a restart tries to get WRITE, and then waits for the tail and for readers, if the WAL
@@ -70,6 +70,15 @@ impl Urge {
 
     fn readers_max(self) -> Duration {
         self.tail_max().max(SHORT_READER_MAX)
+    }
+
+    /// Frames that may be copied while writers wait.
+    fn frames_max(self, round: u32) -> u32 {
+        match self {
+            Urge::Gentle => 0,
+            Urge::Large => FRAMES_UNDER_WRITE,
+            Urge::OverCap => FRAMES_UNDER_WRITE << (2 * round),
+        }
     }
 }
 
@@ -156,8 +165,7 @@ impl CheckpointTask {
             if !far_above && !self.copy(&header)? {
                 return self.report(Some(Obstacle::Reader));
             }
-            let rest_max = FRAMES_UNDER_WRITE << (2 * round);
-            match self.restart(if far_above { u32::MAX } else { rest_max })? {
+            match self.restart(far_above, round)? {
                 None => {
                     let frames = header.max_frame;
                     return Ok(Checkpointed {
@@ -269,9 +277,9 @@ impl CheckpointTask {
         }
     }
 
-    /// Restarts the WAL; says what is in the way otherwise. If it is large, up to `rest_max` frames
-    /// are copied while writers wait.
-    fn restart(&self, rest_max: u32) -> Result<Option<Obstacle>> {
+    /// Restarts the WAL; says what is in the way otherwise. If it is large, a small rest is copied
+    /// while writers wait; if it is `far_above` its cap, whatever is left.
+    fn restart(&self, far_above: bool, round: u32) -> Result<Option<Obstacle>> {
         if self.gate.is_scanning() {
             return Ok(Some(Obstacle::Scan));
         }
@@ -290,7 +298,7 @@ impl CheckpointTask {
         }
         let rest = header.max_frame - self.shm.backfilled().min(header.max_frame);
         if rest > 0 {
-            if urge == Urge::Gentle || rest > rest_max {
+            if !far_above && rest > urge.frames_max(round) {
                 return Ok(Some(Obstacle::Writer));
             }
             if !self.copy(&header)? || self.shm.backfilled() != header.max_frame {
@@ -303,10 +311,14 @@ impl CheckpointTask {
         if all.is_none() {
             return Ok(Some(Obstacle::Reader));
         }
-        let restarted = self.reset(&header);
+        // One may have begun while this waited: it reads frames by their number.
+        let restarted = match self.gate.is_scanning() {
+            true => Ok(Some(Obstacle::Scan)),
+            false => self.reset(&header).map(|()| None),
+        };
         self.shm.keep_slot(self.slot)?;
         drop(write);
-        restarted.map(|()| None)
+        restarted
     }
 
     /// Publishes an empty WAL. WRITE and READ1 to READ4 are ours.

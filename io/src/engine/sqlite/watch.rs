@@ -53,6 +53,12 @@ impl Watch {
         self.shm.pulse() != self.seen
     }
 
+    /// Whether anything was committed since [`Watch::see`]; a WAL that was only emptied does not
+    /// count, as it does not for a [`Sweeper`].
+    pub fn committed(&self) -> bool {
+        self.shm.pulse().change != self.seen.change
+    }
+
     /// Takes what is there now as seen.
     pub fn see(&mut self) {
         self.seen = self.shm.pulse();

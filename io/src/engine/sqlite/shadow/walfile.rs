@@ -183,7 +183,7 @@ impl WalFile {
         if held <= ROOM_MIN || held + ROOM_MIN <= self.room {
             return Ok(());
         }
-        match self.make_room((held / 4).clamp(ROOM_MIN, GROW_MAX)) {
+        match self.make_room(ROOM_MIN + (held / 4).clamp(ROOM_MIN, GROW_MAX)) {
             Err(error) if error.kind() != Kind::Full => Err(error),
             _ => Ok(()),
         }
