@@ -66,8 +66,8 @@ fn main() -> ExitCode {
     report.finish()
 }
 
-/// What the writer loses to the owner's sidecar, and what to its peer: here both nodes are on one
-/// file system, where ext4's fast commit lets an fsync of one file write out the others too.
+/// What the writer loses to the owner's sidecar, and what to its peer, which is on the same disk
+/// here: the same without a peer, and with a peer that has no disk.
 fn whose_loss(report: &mut Report, stage: &Stage) {
     let elsewhere = Path::new("/dev/shm").join(format!("fs-ship-{}", std::process::id()));
     for (nodes, what) in [(1, "no shadow"), (2, "one shadow on tmpfs")] {

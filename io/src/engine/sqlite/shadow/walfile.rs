@@ -176,8 +176,8 @@ impl WalFile {
         Ok(())
     }
 
-    /// Lets a file that is in use grow by steps: each change of its size makes the next sync of any
-    /// file of the file system slower. A disk without room for a step may have some for a frame.
+    /// Lets a file that is in use grow by steps: each change of its size is more to write than the
+    /// frame. A disk without room for a step may have some for a frame.
     pub(super) fn grow(&mut self) -> Result<()> {
         let held = self.bytes();
         if held <= ROOM_MIN || held + ROOM_MIN <= self.room {
