@@ -7,5 +7,6 @@ mod shadow_landing;
 mod source_attach;
 mod source_checkpoint;
 mod source_fence;
+mod source_rest;
 mod source_tail;
 mod worker;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use foreshadow_io::Kind;
 use foreshadow_io::engine::sqlite::{
-    Adopted, Alerts, PinState, Source, SourceOptions, Sweeper, Watch, resolve_inside, sibling,
+    Adopted, PinState, Source, SourceOptions, Sweeper, Watch, resolve_inside, sibling,
 };
 use wal::sqlite::{Salts, WalHeader, WordOrder};
 
@@ -238,28 +238,6 @@ fn a_database_replaced_or_deleted_under_us_is_noticed() {
     std::fs::remove_file(sibling(&path, "-shm")).expect("remove");
     let error = watch.verify_names().expect_err("deleted");
     assert!(error.reason.contains("deleted"), "{error}");
-}
-
-#[test]
-fn a_write_to_a_database_at_rest_is_told_of() {
-    let (_one, quiet_path, _quiet_app) = database(4096);
-    let (_other, path, mut app) = database(4096);
-    let quiet = Watch::attach(&quiet_path).expect("attach");
-    let mut watch = Watch::attach(&path).expect("attach");
-    let mut alerts = Alerts::new().expect("inotify");
-    alerts.add(1, &quiet).expect("watch");
-    alerts.add(2, &watch).expect("watch");
-    assert!(alerts.take().expect("read").is_empty());
-    app.run(INSERT);
-    assert!(watch.changed());
-    assert_eq!(alerts.take().expect("read"), [2].into());
-    watch.see();
-    assert!(alerts.remove(2));
-    assert!(!alerts.remove(2));
-    app.run(INSERT);
-    assert!(watch.changed() && alerts.take().expect("read").is_empty());
-    std::fs::remove_file(sibling(&quiet_path, "-wal")).expect("remove");
-    assert_eq!(alerts.take().expect("read"), [1].into());
 }
 
 #[test]

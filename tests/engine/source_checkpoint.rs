@@ -13,6 +13,11 @@ use crate::worker::{Sqlite, Worker};
 
 const INSERT: &str = "INSERT INTO t(v) VALUES (randomblob(300))";
 
+fn checkpoint(replica: &Replica) -> Checkpointed {
+    let task = replica.source.checkpoint().expect("a WAL");
+    task.run().expect("run")
+}
+
 #[test]
 fn a_restart_copies_everything_and_the_tail_goes_on_from_the_start() {
     let (_dir, path, mut app) = database(4096);
@@ -21,12 +26,7 @@ fn a_restart_copies_everything_and_the_tail_goes_on_from_the_start() {
     for round in 0..5 {
         app.repeat(30, INSERT);
         replica.follow();
-        let done = replica
-            .source
-            .checkpoint()
-            .expect("a WAL")
-            .run()
-            .expect("run");
+        let done = checkpoint(&replica);
         assert!(done.restarted, "round {round}: {done:?}");
         if round % 2 == 0 {
             assert!(replica.source.poll(64).expect("poll").is_none());
@@ -45,34 +45,16 @@ fn a_restart_copies_everything_and_the_tail_goes_on_from_the_start() {
 fn only_consumed_frames_are_copied() {
     let (_dir, path, mut app) = database(4096);
     let mut replica = Replica::new(&path);
-    replica
-        .source
-        .checkpoint()
-        .expect("a WAL")
-        .run()
-        .expect("run");
+    checkpoint(&replica);
     replica.follow();
     app.repeat(5, INSERT);
     let size = std::fs::metadata(&path).expect("stat").len();
-    let done = replica
-        .source
-        .checkpoint()
-        .expect("a WAL")
-        .run()
-        .expect("run");
+    let done = checkpoint(&replica);
     assert_eq!((done.backfilled, done.obstacle), (0, Some(Obstacle::Tail)));
     assert_eq!(std::fs::metadata(&path).expect("stat").len(), size);
     replica.follow();
     assert_eq!(replica.commits, 5);
-    assert!(
-        replica
-            .source
-            .checkpoint()
-            .expect("a WAL")
-            .run()
-            .expect("run")
-            .restarted
-    );
+    assert!(checkpoint(&replica).restarted);
 }
 
 #[test]
@@ -85,22 +67,12 @@ fn a_reader_of_the_wal_keeps_its_snapshot_and_delays_the_restart() {
     assert_eq!(reader.run("SELECT count(*) FROM t"), "10");
     app.repeat(40, INSERT);
     replica.follow();
-    let done = replica
-        .source
-        .checkpoint()
-        .expect("a WAL")
-        .run()
-        .expect("run");
+    let done = checkpoint(&replica);
     assert!(!done.restarted && done.backfilled < done.frames, "{done:?}");
     assert_eq!(reader.run("SELECT count(*) FROM t"), "10");
     assert_eq!(reader.run("SELECT sum(length(v)) FROM t"), "3000");
     reader.run("COMMIT");
-    let done = replica
-        .source
-        .checkpoint()
-        .expect("a WAL")
-        .run()
-        .expect("run");
+    let done = checkpoint(&replica);
     assert!(done.restarted, "{done:?}");
     assert_eq!(reader.run("SELECT count(*) FROM t"), "50");
     replica.follow();
@@ -119,12 +91,7 @@ fn a_long_reader_above_the_cap_is_reported_so_that_the_pin_can_be_dropped() {
     reader.script(&["BEGIN", "SELECT count(*) FROM t"]);
     app.repeat(100, INSERT);
     replica.follow();
-    let done = replica
-        .source
-        .checkpoint()
-        .expect("a WAL")
-        .run()
-        .expect("run");
+    let done = checkpoint(&replica);
     assert!(done.over_cap && !done.restarted, "{done:?}");
     replica.source.drop_pin().expect("unpin");
     assert!(

@@ -6,38 +6,27 @@
 //! The look itself is [`super::watch`]'s, and the caller looks at everybody now and then besides.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::BorrowedFd;
 
+use super::inotify::Inotify;
 use super::watch::Watch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A WAL that is written to, truncated, deleted or moved away.
 const MASK: u32 = libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF;
-/// Bytes of an event without a name (inotify(7)); watches of files give no names.
-const EVENT_LEN: usize = 16;
 
 /// The WALs that are listened to, each under a key of the caller's.
 #[derive(Debug)]
 pub struct Alerts {
-    inotify: OwnedFd,
+    inotify: Inotify,
     keys: HashMap<i32, u32>,
     ids: HashMap<u32, i32>,
 }
 
 impl Alerts {
     pub fn new() -> Result<Alerts> {
-        // SAFETY: creates a descriptor and touches no memory.
-        let fd = unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) };
-        if fd < 0 {
-            let error = std::io::Error::last_os_error();
-            return Err(Error::system("make", "an inotify queue", error));
-        }
-        // SAFETY: the descriptor is new and nobody else's.
-        let inotify = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Alerts {
-            inotify,
+            inotify: Inotify::new()?,
             keys: HashMap::new(),
             ids: HashMap::new(),
         })
@@ -45,21 +34,13 @@ impl Alerts {
 
     /// Readable when there are alerts.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+        self.inotify.fd()
     }
 
     /// Listens to a database. What was written before is not told: look at it once afterwards.
     /// Fails when the user's share of watches (fs.inotify.max_user_watches) is used up.
     pub fn add(&mut self, key: u32, watch: &Watch) -> Result<()> {
-        let path = &watch.paths().wal;
-        let name = CString::new(path.as_os_str().as_bytes());
-        let name = name.map_err(|e| Error::at("watch", path, std::io::Error::other(e)))?;
-        let fd = self.inotify.as_raw_fd();
-        // SAFETY: the name is a C string that outlives the call.
-        let id = unsafe { libc::inotify_add_watch(fd, name.as_ptr(), MASK) };
-        if id < 0 {
-            return Err(Error::at("watch", path, std::io::Error::last_os_error()));
-        }
+        let id = self.inotify.add(&watch.paths().wal, MASK)?;
         self.keys.insert(id, key);
         self.ids.insert(key, id);
         Ok(())
@@ -72,8 +53,7 @@ impl Alerts {
         };
         if self.keys.get(&id) == Some(&key) {
             self.keys.remove(&id);
-            // SAFETY: takes two numbers. It fails when the file is gone, and the watch with it.
-            unsafe { libc::inotify_rm_watch(self.inotify.as_raw_fd(), id) };
+            self.inotify.remove(id);
         }
         true
     }
@@ -81,28 +61,12 @@ impl Alerts {
     /// Whose WALs were touched since the last call; all of them when the kernel lost count.
     pub fn take(&mut self) -> Result<BTreeSet<u32>> {
         let mut alerted = BTreeSet::new();
-        let mut buffer = [0; 256 * EVENT_LEN];
-        loop {
-            let fd = self.inotify.as_raw_fd();
-            // SAFETY: the buffer is ours and as long as we say.
-            let got = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
-            if got <= 0 {
-                let error = std::io::Error::last_os_error();
-                return match error.raw_os_error() {
-                    Some(libc::EAGAIN | libc::EINTR) => Ok(alerted),
-                    // What failed is met again by the next call.
-                    _ if !alerted.is_empty() => Ok(alerted),
-                    _ => Err(Error::system("read", "inotify", error)),
-                };
+        self.inotify.read(|event| {
+            if event.mask & libc::IN_Q_OVERFLOW != 0 {
+                alerted.extend(self.ids.keys());
             }
-            for event in buffer[..got as usize].chunks_exact(EVENT_LEN) {
-                let word = |at: usize| [event[at], event[at + 1], event[at + 2], event[at + 3]];
-                let id = i32::from_ne_bytes(word(0));
-                if u32::from_ne_bytes(word(4)) & libc::IN_Q_OVERFLOW != 0 {
-                    alerted.extend(self.ids.keys());
-                }
-                alerted.extend(self.keys.get(&id));
-            }
-        }
+            alerted.extend(self.keys.get(&event.watch));
+        })?;
+        Ok(alerted)
     }
 }

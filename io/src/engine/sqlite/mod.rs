@@ -18,6 +18,7 @@
 //! | [`shadow`] | the copy of a partition: filled, followed, landed |
 mod append;
 mod gate;
+mod inotify;
 mod map;
 mod open;
 mod recover;
