@@ -61,12 +61,16 @@ impl Alerts {
     /// Whose WALs were touched since the last call; all of them when the kernel lost count.
     pub fn take(&mut self) -> Result<BTreeSet<u32>> {
         let mut alerted = BTreeSet::new();
-        self.inotify.read(|event| {
+        let read = self.inotify.read(|event| {
             if event.mask & libc::IN_Q_OVERFLOW != 0 {
                 alerted.extend(self.ids.keys());
             }
             alerted.extend(self.keys.get(&event.watch));
-        })?;
-        Ok(alerted)
+        });
+        // What failed after some alerts is met again by the next call.
+        match read {
+            Err(error) if alerted.is_empty() => Err(error),
+            _ => Ok(alerted),
+        }
     }
 }
