@@ -83,9 +83,22 @@ impl Drop for Urgent {
     }
 }
 
+/// IOPRIO_WHO_PROCESS with 0: the calling thread.
+const IOPRIO_WHO_THREAD: libc::c_long = 1;
+/// Class best-effort, level 4: what a thread of normal priority has.
+const IOPRIO_NORMAL: libc::c_long = 2 << 13 | 4;
+
 /// Asks for real-time priority for the calling thread. SCHED_RR 1 is the lowest such priority;
 /// RESET_ON_FORK keeps children from inheriting it (sched(7)).
+///
+/// Of the processor only: a thread of real-time priority whose I/O priority was never set has
+/// real-time I/O too (ioprio_set(2)), and mq-deadline dispatches no other request while one of that
+/// class is under way, nor afterwards until something else runs the queue. An application's commit
+/// stood still for 3 to 8 ms behind ours.
 pub(crate) fn ask_realtime() -> bool {
+    // SAFETY: ioprio_set(2) takes numbers and touches no memory of ours. Where it fails, I/O is as
+    // the kernel has it.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_THREAD, 0, IOPRIO_NORMAL) };
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: sched_setscheduler(2) reads `parameters`, which outlives the call; 0 is this thread.
     let result = unsafe {
@@ -107,6 +120,21 @@ mod tests {
             .run(move || done_out.send(7).expect("send"))
             .expect("run");
         assert_eq!(done_in.recv(), Ok(7));
+    }
+
+    #[test]
+    fn real_time_is_asked_of_the_processor_and_not_of_the_disk() {
+        const IOPRIO_CLASS_BEST_EFFORT: libc::c_long = 2;
+        let urgent = Urgent::start(1).expect("start");
+        let (done_out, done_in) = flume::bounded(1);
+        urgent
+            .run(move || {
+                // SAFETY: ioprio_get(2) takes numbers only.
+                let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_THREAD, 0) };
+                done_out.send(priority >> 13).expect("send");
+            })
+            .expect("run");
+        assert_eq!(done_in.recv(), Ok(IOPRIO_CLASS_BEST_EFFORT));
     }
 
     #[test]

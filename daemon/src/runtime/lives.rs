@@ -282,6 +282,7 @@ impl Host {
         let Some(live) = self.lives.by_id.get_mut(&id) else {
             return;
         };
+        self.lives.tiers.took(change.commits);
         let from = live.position;
         let lsn = from.lsn.after(change.commits);
         let to = Position {

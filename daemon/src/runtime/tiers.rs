@@ -2,8 +2,8 @@
 //!
 //! A database that commits is looked at every `sweep_hot`; after a pause of 20 ms every
 //! `sweep_warm`, after `idle_after` every `sweep_cold`. A look is two loads from mapped memory, so
-//! what costs is waking up: the loop sleeps until the first tier with members is due. While every
-//! look finds a commit, there are fewer of them.
+//! what costs is waking up: the loop sleeps until the first tier with members is due. While commits
+//! come faster than one per 500 µs, there are fewer looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,12 @@ use crate::config::Config;
 
 /// A writer that pauses for less is still at work.
 const HOT_FOR: Span = Span::millis(20);
-/// So many looks in a row, each of which found a commit, are a flood.
-const FLOOD_LOOKS: u32 = 8;
+/// Commits that are closer to each other than this, on average over a window, are a flood.
+const FLOOD_GAP: Span = Span::micros(500);
+const FLOOD_WINDOW: Span = Span::millis(5);
 /// In a flood the period is longer by this factor: fewer looks find the same commits, and the
 /// writers need the processor.
-const FLOOD_FACTOR: u64 = 6;
+const FLOOD_FACTOR: u64 = 10;
 
 /// How often a database is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -52,28 +53,25 @@ struct Seen {
     changed_at: Time,
 }
 
-/// Looks at the hot tier that found a commit, in a row.
+/// How fast commits come, counted in windows.
 #[derive(Clone, Copy, Default, Debug)]
-struct Streak {
-    looks: u32,
-    found: bool,
+struct Rate {
+    began: Time,
+    commits: u64,
+    is_flood: bool,
 }
 
-impl Streak {
-    fn begin_look(&mut self) {
-        self.looks = if std::mem::take(&mut self.found) {
-            self.looks.saturating_add(1)
-        } else {
-            0
-        };
+impl Rate {
+    fn look(&mut self, now: Time) {
+        let span = now - self.began;
+        if span >= FLOOD_WINDOW {
+            self.is_flood = self.commits * FLOOD_GAP.0 >= span.0;
+            (self.began, self.commits) = (now, 0);
+        }
     }
 
     fn factor(&self) -> u64 {
-        if self.looks < FLOOD_LOOKS {
-            1
-        } else {
-            FLOOD_FACTOR
-        }
+        if self.is_flood { FLOOD_FACTOR } else { 1 }
     }
 }
 
@@ -82,7 +80,7 @@ impl Streak {
 pub struct Tiers {
     sweeps: [Sweep; 3],
     seen: BTreeMap<PartitionId, Seen>,
-    streak: Streak,
+    rate: Rate,
     idle_after: Span,
 }
 
@@ -91,20 +89,26 @@ impl Tiers {
     pub fn new(config: &Config) -> Tiers {
         let engine = config.engines.first();
         let or = |span: Option<Span>, other| span.unwrap_or(other);
+        let periods = [
+            or(engine.map(|engine| engine.sweep_hot), Span::micros(100)),
+            or(engine.map(|engine| engine.sweep_warm), Span::millis(1)),
+            or(engine.map(|engine| engine.sweep_cold), Span::millis(5)),
+        ];
+        let idle_after = or(engine.map(|engine| engine.idle_after), Span::secs(10));
+        Tiers::with_periods(periods, idle_after)
+    }
+
+    fn with_periods(periods: [Span; 3], idle_after: Span) -> Tiers {
         let sweep = |every| Sweep {
             every,
             due: Time(0),
             members: BTreeSet::new(),
         };
         Tiers {
-            sweeps: [
-                sweep(or(engine.map(|engine| engine.sweep_hot), Span::micros(100))),
-                sweep(or(engine.map(|engine| engine.sweep_warm), Span::millis(1))),
-                sweep(or(engine.map(|engine| engine.sweep_cold), Span::millis(5))),
-            ],
+            sweeps: periods.map(sweep),
             seen: BTreeMap::new(),
-            streak: Streak::default(),
-            idle_after: or(engine.map(|engine| engine.idle_after), Span::secs(10)),
+            rate: Rate::default(),
+            idle_after,
         }
     }
 
@@ -133,10 +137,14 @@ impl Tiers {
 
     pub fn saw_change(&mut self, id: PartitionId, now: Time) {
         self.place(id, Tier::Hot);
-        self.streak.found = true;
         if let Some(seen) = self.seen.get_mut(&id) {
             seen.changed_at = now;
         }
+    }
+
+    /// So many commits were read.
+    pub fn took(&mut self, commits: u64) {
+        self.rate.commits += commits;
     }
 
     /// The databases to look at now. Each tier that is due begins its next period.
@@ -147,8 +155,8 @@ impl Tiers {
             if sweep.due <= now && !sweep.members.is_empty() {
                 let mut every = sweep.every;
                 if tier == Tier::Hot {
-                    self.streak.begin_look();
-                    every = Span(every.0 * self.streak.factor());
+                    self.rate.look(now);
+                    every = Span(every.0 * self.rate.factor());
                 }
                 // From when it was due, not from when it was noticed: a timer is late by a third
                 // of the shortest period. After a long turn the count begins anew.
@@ -195,6 +203,54 @@ impl Tiers {
             self.sweeps[seen.tier as usize].members.remove(&id);
             self.sweeps[tier as usize].members.insert(id);
             seen.tier = tier;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often it looks in a second at a database that commits every `gap`.
+    fn looks_a_second(gap: Span) -> usize {
+        let periods = [Span::micros(100), Span::millis(1), Span::millis(5)];
+        let mut tiers = Tiers::with_periods(periods, Span::secs(10));
+        let id = PartitionId(1);
+        tiers.add(id, Time(0));
+        let (mut looks, mut committed, mut read) = (0, Time(0), 0);
+        let mut now = Time(0);
+        while now < Time(0) + Span::secs(1) {
+            now = tiers.deadline().expect("it has a member").max(now);
+            if tiers.take_due(now).is_empty() {
+                continue;
+            }
+            looks += 1;
+            let mut commits = 0;
+            while committed + gap <= now {
+                committed = committed + gap;
+                commits += 1;
+            }
+            if commits > 0 {
+                tiers.saw_change(id, now);
+                tiers.took(commits);
+                read += commits;
+            }
+        }
+        assert!(read >= Span::secs(1).0 / gap.0 - 10, "all are read");
+        looks
+    }
+
+    #[test]
+    fn a_database_that_commits_often_is_looked_at_every_100_us() {
+        let looks = looks_a_second(Span::millis(5));
+        assert!((9_900..=10_010).contains(&looks), "{looks}");
+    }
+
+    #[test]
+    fn in_a_flood_there_are_fewer_looks() {
+        for gap in [Span::micros(20), Span::micros(180), Span::micros(450)] {
+            let looks = looks_a_second(gap);
+            assert!((990..=1_100).contains(&looks), "{looks} at {gap:?}");
         }
     }
 }
