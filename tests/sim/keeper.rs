@@ -1,0 +1,102 @@
+//! The coordinator: its memory outlives everything, its answers may be late or lost.
+
+use std::collections::BTreeMap;
+
+use foreshadow::control::coordinator::{
+    Act, Conflict, Holder, OwnerRecord, Request as Asked, Revision, decide,
+};
+use foreshadow::effect::Request;
+use foreshadow::event::{Failure, Outcome, Ownership, Task};
+use wal::{Epoch, NodeId, PartitionId, PartitionName};
+
+#[derive(Default)]
+pub struct Keeper {
+    pub records: BTreeMap<PartitionId, OwnerRecord>,
+    revision: u64,
+}
+
+impl Keeper {
+    /// As runtime/errands.rs asks; the decision is the coordinator's own.
+    pub fn ask(
+        &mut self,
+        node: NodeId,
+        name: &PartitionName,
+        task: Task,
+        request: Request,
+    ) -> Result<Outcome, Failure> {
+        let act = match request {
+            Request::Claim => Act::Claim { node },
+            Request::Reserve { .. } => Act::Reserve { node },
+            Request::Pass {
+                from,
+                expected,
+                to,
+                epoch,
+            } => pass(
+                Holder {
+                    node: from,
+                    epoch: expected,
+                },
+                Holder { node: to, epoch },
+            ),
+            Request::Seize { from, epoch } => {
+                let reserved = self
+                    .one(name, Act::Reserve { node })
+                    .map_err(refused)?
+                    .reserved;
+                pass(
+                    Holder { node: from, epoch },
+                    Holder {
+                        node,
+                        epoch: reserved,
+                    },
+                )
+            }
+        };
+        match self.one(name, act) {
+            Ok(record) if task == Task::Reserve => Ok(Outcome::Reserved(record.reserved)),
+            Ok(record) => Ok(Outcome::Owned(ownership(&record))),
+            Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }) => {
+                Ok(Outcome::Conflict(ownership(&record)))
+            }
+            Err(conflict) => Err(refused(conflict)),
+        }
+    }
+
+    fn one(&mut self, name: &PartitionName, act: Act) -> Result<OwnerRecord, Conflict> {
+        let id = name.id();
+        let request = Asked {
+            name: name.clone(),
+            act,
+        };
+        let next = Revision(self.revision + 1);
+        if let Some(record) = decide(self.records.get(&id), &request, next)? {
+            self.revision += 1;
+            self.records.insert(id, record);
+        }
+        Ok(self.records[&id].clone())
+    }
+
+    pub fn epoch(&self, id: PartitionId) -> Epoch {
+        self.records
+            .get(&id)
+            .map_or(Epoch(0), |record| record.epoch)
+    }
+}
+
+fn pass(expected: Holder, to: Holder) -> Act {
+    Act::Pass { expected, to }
+}
+
+fn refused(conflict: Conflict) -> Failure {
+    Failure::Refused(conflict.to_string())
+}
+
+pub fn ownership(record: &OwnerRecord) -> Ownership {
+    Ownership {
+        owner: record.owner,
+        epoch: record.epoch,
+        previous: record.previous,
+        reserved: record.reserved,
+    }
+}

@@ -1,0 +1,426 @@
+//! Time, the queue of what is to happen, and the nodes it happens to.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use foreshadow::effect::{Effects, Note};
+use foreshadow::event::{Cargo, Event, FrameKey, LinkId, Ticket};
+use foreshadow::shard::{Peer, Settings, Shard};
+use foreshadow::{ship, switch};
+use wal::{NodeId, PartitionId, PartitionName, Span, Time};
+
+use super::disk::{Content, Disk, Live};
+use super::invariants;
+use super::keeper::{Keeper, ownership};
+use super::network::{End, Network, Parcel, Payload, WireId};
+use super::people::{Act, People};
+use super::plan::Plan;
+use super::random::Random;
+use super::shell::Work;
+
+/// A run takes a hundred thousand steps; one that takes more goes round in circles.
+const STEPS_MAX: u64 = 3_000_000;
+
+/// A shard of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Place {
+    pub node: usize,
+    pub shard: usize,
+}
+
+/// One storage host.
+pub struct Node {
+    pub id: NodeId,
+    pub name: String,
+    pub settings: Vec<Settings>,
+    pub up: bool,
+    /// Counts starts: what an earlier life asked for is answered to nobody.
+    pub life: u64,
+    pub shards: Vec<Shard>,
+    timers: Vec<Option<Time>>,
+    pub disks: BTreeMap<PartitionId, Disk>,
+    pub notes: BTreeMap<PartitionId, Note>,
+    pub wishes: BTreeMap<(PartitionId, NodeId), Note>,
+    /// When each queue of helper threads is free again.
+    pub busy: BTreeMap<(PartitionId, u8), Time>,
+}
+
+impl Node {
+    pub fn is_in(&self, life: u64) -> bool {
+        self.up && self.life == life
+    }
+}
+
+/// What is going to happen.
+#[derive(Debug)]
+pub enum Happening {
+    Event {
+        place: Place,
+        life: u64,
+        event: Event,
+    },
+    Timer {
+        place: Place,
+        life: u64,
+    },
+    Connect {
+        from: Place,
+        life: u64,
+        link: LinkId,
+    },
+    Deliver {
+        wire: WireId,
+        to: usize,
+        parcel: Parcel,
+    },
+    Lost {
+        wire: WireId,
+        end: End,
+    },
+    Work {
+        place: Place,
+        life: u64,
+        ticket: Ticket,
+        work: Work,
+    },
+    Look {
+        place: Place,
+        life: u64,
+        partition: PartitionId,
+    },
+    Announce {
+        node: usize,
+        life: u64,
+        partition: PartitionId,
+    },
+    Act(Act),
+}
+
+pub struct World {
+    pub now: Time,
+    pub random: Random,
+    pub plan: Plan,
+    pub nodes: Vec<Node>,
+    pub names: BTreeMap<PartitionId, PartitionName>,
+    pub network: Network,
+    pub keeper: Keeper,
+    pub people: People,
+    queue: BTreeMap<(Time, u64), Happening>,
+    next: u64,
+    frames: BTreeMap<FrameKey, (Rc<Payload>, Cargo)>,
+    pub steps: u64,
+    pub trace: bool,
+    /// The first broken promise.
+    pub broken: Option<String>,
+    pub memory: invariants::Memory,
+}
+
+impl World {
+    pub fn new(seed: u64, trace: bool) -> World {
+        let mut random = Random::new(seed);
+        let plan = Plan::draw(&mut random);
+        let names = (0..plan.partitions).map(|number| {
+            let name = PartitionName::new(&format!("t{number}.db")).expect("a plain name");
+            (name.id(), name)
+        });
+        let mut world = World {
+            now: Time(1_000_000_000),
+            nodes: (0..plan.nodes)
+                .map(|index| make_node(&plan, index))
+                .collect(),
+            names: names.collect(),
+            network: Network::default(),
+            keeper: Keeper::default(),
+            people: People::default(),
+            queue: BTreeMap::new(),
+            next: 0,
+            frames: BTreeMap::new(),
+            steps: 0,
+            trace,
+            broken: None,
+            memory: invariants::Memory::default(),
+            random,
+            plan,
+        };
+        let ids: Vec<PartitionId> = world.names.keys().copied().collect();
+        for id in ids {
+            let home = world.random.below(world.plan.nodes as u64) as usize;
+            world.nodes[home].disks.entry(id).or_default().live =
+                Some(Live::new(Content::default()));
+        }
+        for node in 0..world.plan.nodes {
+            world.start(node);
+        }
+        world.begin();
+        world
+    }
+
+    pub fn at(&mut self, time: Time, happening: Happening) {
+        self.next += 1;
+        self.queue.insert((time, self.next), happening);
+    }
+
+    pub fn later(&mut self, delay: Span, happening: Happening) {
+        self.at(self.now + delay, happening);
+    }
+
+    pub fn tell(&mut self, place: Place, event: Event) {
+        let life = self.nodes[place.node].life;
+        self.at(self.now, Happening::Event { place, life, event });
+    }
+
+    pub fn hold(&mut self, payload: Rc<Payload>, cargo: Cargo) -> FrameKey {
+        self.next += 1;
+        self.frames.insert(FrameKey(self.next), (payload, cargo));
+        FrameKey(self.next)
+    }
+
+    pub fn held_frame(&self, frame: FrameKey) -> Option<(Rc<Payload>, Cargo)> {
+        self.frames.get(&frame).cloned()
+    }
+
+    pub fn place_of(&self, node: usize, id: PartitionId) -> Place {
+        let shards = self.nodes[node].settings.len() as u64;
+        Place {
+            node,
+            shard: (id.0 % shards) as usize,
+        }
+    }
+
+    pub fn say(&self, text: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>12.6} {}", self.now.0 as f64 / 1e9, text());
+        }
+    }
+
+    /// Runs until `end`, or until a promise is broken.
+    pub fn run_until(&mut self, end: Time) {
+        while self.broken.is_none() {
+            let Some(entry) = self.queue.first_entry() else {
+                return;
+            };
+            if entry.key().0 > end {
+                break;
+            }
+            let ((time, _), happening) = entry.remove_entry();
+            self.now = time;
+            self.steps += 1;
+            self.happen(happening);
+            if let Err(reason) = invariants::check(self) {
+                self.broken = Some(reason);
+            }
+            if self.steps > STEPS_MAX {
+                self.broken = Some("it comes to no end".to_owned());
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Event { place, life, event } => {
+                let frame = match &event {
+                    Event::Arrived { frame, .. } => Some(*frame),
+                    _ => None,
+                };
+                if self.nodes[place.node].is_in(life) {
+                    self.say(|| format!("{} <- {event:?}", self.nodes[place.node].name));
+                    self.call(place, |shard, now, out| shard.step(now, event, out));
+                }
+                if let Some(frame) = frame {
+                    self.frames.remove(&frame);
+                }
+            }
+            Happening::Timer { place, life } if self.nodes[place.node].is_in(life) => {
+                self.nodes[place.node].timers[place.shard] = None;
+                self.call(place, |shard, now, out| shard.on_time(now, out));
+            }
+            Happening::Timer { .. } => {}
+            Happening::Connect { from, life, link } => self.connect(from, life, link),
+            Happening::Deliver { wire, to, parcel } => self.deliver(wire, to, parcel),
+            Happening::Lost { wire, end } => self.lost(wire, end),
+            Happening::Work {
+                place,
+                life,
+                ticket,
+                work,
+            } => {
+                if self.nodes[place.node].is_in(life) {
+                    self.work(place, ticket, work);
+                }
+            }
+            Happening::Look {
+                place,
+                life,
+                partition,
+            } => {
+                if self.nodes[place.node].is_in(life) {
+                    self.look(place, partition);
+                }
+            }
+            Happening::Announce {
+                node,
+                life,
+                partition,
+            } => {
+                if self.nodes[node].is_in(life) {
+                    self.announce(node, partition);
+                }
+            }
+            Happening::Act(act) => self.act(act),
+        }
+    }
+
+    /// The newest record of the coordinator reaches a node.
+    fn announce(&mut self, node: usize, partition: PartitionId) {
+        let Some(record) = self.keeper.records.get(&partition) else {
+            return;
+        };
+        let (name, ownership) = (record.name.clone(), ownership(record));
+        self.tell(
+            self.place_of(node, partition),
+            Event::Owned { name, ownership },
+        );
+    }
+
+    pub fn call(&mut self, place: Place, call: impl FnOnce(&mut Shard, Time, &mut Effects)) {
+        let (now, mut out) = (self.now, Effects::default());
+        let shard = &mut self.nodes[place.node].shards[place.shard];
+        call(shard, now, &mut out);
+        shard.flush(now, &mut out);
+        for effect in out.0 {
+            self.execute(place, effect);
+        }
+        self.set_timer(place);
+    }
+
+    fn set_timer(&mut self, place: Place) {
+        let node = &mut self.nodes[place.node];
+        let Some(deadline) = node.shards[place.shard].deadline(self.now) else {
+            return;
+        };
+        let deadline = deadline.max(self.now + Span::micros(1));
+        let timer = &mut node.timers[place.shard];
+        if timer.is_none_or(|set| set > deadline) {
+            *timer = Some(deadline);
+            let life = node.life;
+            self.at(deadline, Happening::Timer { place, life });
+        }
+    }
+
+    /// A daemon starts and finds what is on its disk, as runtime/recover.rs tells it.
+    pub fn start(&mut self, node: usize) {
+        let world = &mut self.nodes[node];
+        world.up = true;
+        world.life += 1;
+        world.busy.clear();
+        world.shards = world.settings.iter().cloned().map(Shard::new).collect();
+        world.timers = vec![None; world.shards.len()];
+        self.say(|| format!("{} starts", self.nodes[node].name));
+        for (partition, event) in super::shell::found(&mut self.nodes[node], &self.names) {
+            self.tell(self.place_of(node, partition), event);
+        }
+        for shard in 0..self.nodes[node].shards.len() {
+            self.call(Place { node, shard }, |shard, now, out| {
+                shard.open(now, out)
+            });
+        }
+        let (life, ids) = (self.nodes[node].life, self.names.keys().copied());
+        for partition in ids.collect::<Vec<_>>() {
+            let delay = self.random.micros(100, 100_000);
+            self.later(
+                delay,
+                Happening::Announce {
+                    node,
+                    life,
+                    partition,
+                },
+            );
+        }
+    }
+
+    /// kill -9 of a daemon.
+    pub fn crash(&mut self, node: usize) {
+        if !self.nodes[node].up {
+            return;
+        }
+        self.say(|| format!("{} dies", self.nodes[node].name));
+        self.nodes[node].up = false;
+        self.nodes[node].shards.clear();
+        let wires = self.network.wires.iter();
+        let ours = wires.filter(|(_, wire)| wire.ends.iter().any(|end| end.place.node == node));
+        for id in ours.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let ends = self.network.wires[&id].ends;
+            let own = ends.iter().find(|end| end.place.node == node);
+            self.break_wire(id, own.map(|end| end.place));
+        }
+        for disk in self.nodes[node].disks.values_mut() {
+            super::shell::daemon_died(disk, &mut self.random);
+        }
+    }
+
+    /// Someone changed the record of a partition: everybody hears of it, sooner or later.
+    pub fn spread(&mut self, partition: PartitionId) {
+        for node in 0..self.nodes.len() {
+            let life = self.nodes[node].life;
+            let delay = self.random.micros(100, 100_000);
+            self.later(
+                delay,
+                Happening::Announce {
+                    node,
+                    life,
+                    partition,
+                },
+            );
+        }
+    }
+}
+
+fn node_name(index: usize) -> String {
+    format!("n{index}")
+}
+
+fn make_node(plan: &Plan, index: usize) -> Node {
+    let others = (0..plan.nodes).filter(|other| *other != index);
+    let peers: BTreeMap<NodeId, Peer> = others
+        .map(|other| {
+            let name = node_name(other);
+            let peer = Peer {
+                name: name.clone(),
+                address: String::new(),
+                lanes: plan.shards,
+            };
+            (NodeId::of(&name), peer)
+        })
+        .collect();
+    let name = node_name(index);
+    let settings = (0..plan.shards).map(|shard| Settings {
+        node: NodeId::of(&name),
+        name: name.clone(),
+        cluster: "sim".to_owned(),
+        shard,
+        shards: plan.shards,
+        peers: peers.clone(),
+        ship: ship::Settings {
+            copies: plan.copies,
+            ..ship::Settings::default()
+        },
+        switch: switch::Settings {
+            keep_reverse: plan.keep_reverse,
+            ..switch::Settings::default()
+        },
+    });
+    Node {
+        id: NodeId::of(&name),
+        settings: settings.collect(),
+        name,
+        up: false,
+        life: 0,
+        shards: Vec::new(),
+        timers: Vec::new(),
+        disks: BTreeMap::new(),
+        notes: BTreeMap::new(),
+        wishes: BTreeMap::new(),
+        busy: BTreeMap::new(),
+    }
+}
