@@ -276,7 +276,9 @@ impl World {
     /// The moment something is done; the answer follows.
     pub fn work(&mut self, place: Place, ticket: Ticket, work: Work) {
         self.say(|| format!("{} does {ticket:?}: {work:?}", self.nodes[place.node].name));
-        let fails = self.random.chance(self.plan.work_fails) && self.faulty();
+        // What could not be discarded is litter until the next start, and no shadow any more.
+        let discards = matches!(work, Work::Shadow(ShadowOperation::Discard, ..));
+        let fails = self.random.chance(self.plan.work_fails) && self.faulty() && !discards;
         // Said in the turn in which the frames are handed to the link: no answer of the peer is
         // faster.
         let at_once = matches!(work, Work::Copy(..));

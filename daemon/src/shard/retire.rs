@@ -97,5 +97,7 @@ impl Partition {
         };
         let target = Target::new(id, epoch);
         self.role = Role::Shadow(Box::new(Shadow { receiver, target }));
+        // A word of the new owner that came before went unheard.
+        self.await_offer(now);
     }
 }
