@@ -91,6 +91,7 @@ macro_rules! scripts {
 
 scripts! {
     first_shadow
+    second_move_before_the_first_is_told
     resume_after_a_short_absence
     compare_after_a_long_absence
     move_there_and_back

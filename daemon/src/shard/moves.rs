@@ -189,14 +189,17 @@ impl Move {
         }
     }
 
+    /// Begins only once the coordinator knows that this node owns it: the intent replaces the note
+    /// that says so, and after a crash nobody would.
     fn begin_switch(&mut self, now: Time, partition: &mut Partition, out: &mut Effects) {
+        let is_known = partition.passing.is_none();
         let Some(owner) = partition.owner_mut() else {
             return;
         };
         let Some(sender) = owner.senders.get(&self.to) else {
             return;
         };
-        if sender.is_streaming() && owner.source.is_serving() {
+        if is_known && sender.is_streaming() && owner.source.is_serving() {
             let plan = Plan {
                 link: sender.link(),
                 give_up_at: self.give_up_at,
@@ -204,11 +207,11 @@ impl Move {
             owner.source.start(plan, out);
             self.reach(now, Stage::Preparing);
         } else if now >= self.give_up_at {
-            let why = sender
-                .reason
-                .clone()
-                .unwrap_or_else(|| "no answer".to_owned());
-            self.reason = Some(format!("the shadow was not ready in time: {why}"));
+            let why = sender.reason.as_deref().unwrap_or("no answer");
+            self.reason = Some(match is_known {
+                true => format!("the shadow was not ready in time: {why}"),
+                false => "the coordinator has not heard of the last move yet".to_owned(),
+            });
             self.reach(now, Stage::Aborted);
         }
     }
