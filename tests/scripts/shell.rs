@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foreshadow::effect::{Effect, EngineOperation, ShadowOperation};
+use foreshadow::effect::{Effect, EngineOperation, Note, ShadowOperation};
 use foreshadow::event::{
     Attachment, Cargo, Event, Failure, FrameKey, LinkId, Outcome, Remains, Ticket,
 };
@@ -118,7 +118,10 @@ impl World {
                 self.deliver(name, link, message);
             }
             Effect::Record { ticket, note } => {
-                self.node(name).note = Some(note);
+                match note {
+                    Note::Shadow { node, .. } => self.node(name).wishes.insert(node, note),
+                    _ => self.node(name).note.replace(note),
+                };
                 self.done(name, ticket, Ok(Outcome::Nothing));
             }
             Effect::Coordinate { ticket, request } => self.coordinate(name, ticket, request),

@@ -18,7 +18,9 @@ pub struct Node {
     pub settings: Settings,
     pub shard: Option<Shard>,
     pub disk: Disk,
+    /// Its newest note of a switchover, and per peer its newest wish for a shadow.
     pub note: Option<Note>,
+    pub wishes: BTreeMap<NodeId, Note>,
     pub inbox: VecDeque<Event>,
 }
 
@@ -75,6 +77,7 @@ impl World {
                 shard: None,
                 disk: Disk::default(),
                 note: None,
+                wishes: BTreeMap::new(),
                 inbox: VecDeque::new(),
             };
             self.nodes.insert((*name).to_owned(), node);
@@ -103,7 +106,8 @@ impl World {
         let node = self.node(name);
         node.shard = Some(Shard::new(node.settings.clone()));
         let partition = database().id();
-        if let Some(note) = node.note {
+        for note in node.note.iter().chain(node.wishes.values()) {
+            let note = *note;
             node.inbox.push_back(Event::Noted { partition, note });
         }
         if let Some(remains) = node.disk.remains() {
