@@ -1,19 +1,22 @@
 //! The simulator: many nodes in one thread, one seed, virtual time; the daemon's own shards.
 //!
-//! `cargo sim [SEEDS] [--seed N] [--minutes M] [--trace]`
+//! `cargo sim [SEEDS] [--from N] [--seed N] [--minutes M] [--trace] [--all]`
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `plan` | sizes and faults of a run, drawn from its seed |
 //! | `world` | virtual time, the queue, the nodes |
-//! | `shell` | the executor of effects |
+//! | `shell`, `engine`, `copies`, `shipping` | the executor of effects |
+//! | `start` | what outlives a daemon |
 //! | `disk` | databases, shadows and logs as lists of writes; what a crash takes |
 //! | `network` | connections and what goes wrong with them |
 //! | `keeper` | the coordinator, deciding with the daemon's own function |
 //! | `people` | applications, operators, accidents |
 //! | `invariants` | what must hold after every step, and at the end |
 
+mod copies;
 mod disk;
+mod engine;
 mod invariants;
 mod keeper;
 mod network;
@@ -21,6 +24,8 @@ mod people;
 mod plan;
 mod random;
 mod shell;
+mod shipping;
+mod start;
 mod world;
 
 use std::process::ExitCode;
@@ -29,6 +34,7 @@ use std::time::{Duration, Instant};
 use wal::Span;
 use world::World;
 
+const USAGE: &str = "cargo sim [SEEDS] [--from N] [--seed N] [--minutes M] [--trace] [--all]";
 const SEEDS: u64 = 200;
 /// After the last fault, until everything must be at rest.
 const REST: Span = Span::secs(40);
@@ -37,7 +43,7 @@ fn main() -> ExitCode {
     let asked = match Asked::read(std::env::args().skip(1)) {
         Ok(asked) => asked,
         Err(reason) => {
-            eprintln!("sim: {reason}\nusage: cargo sim [SEEDS] [--seed N] [--minutes M] [--trace]");
+            eprintln!("sim: {reason}\nusage: {USAGE}");
             return ExitCode::from(2);
         }
     };
@@ -109,6 +115,7 @@ impl Asked {
             };
             match word.as_str() {
                 "--seed" => (asked.first, asked.count) = (number("--seed")?, 1),
+                "--from" => asked.first = number("--from")?,
                 "--minutes" => {
                     asked.time = Some(Duration::from_secs(60 * number("--minutes")?));
                     asked.count = u64::MAX;

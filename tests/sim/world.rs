@@ -317,7 +317,7 @@ impl World {
         world.shards = world.settings.iter().cloned().map(Shard::new).collect();
         world.timers = vec![None; world.shards.len()];
         self.say(|| format!("{} starts", self.nodes[node].name));
-        for (partition, event) in super::shell::found(&mut self.nodes[node], &self.names) {
+        for (partition, event) in super::start::found(&mut self.nodes[node], &self.names) {
             self.tell(self.place_of(node, partition), event);
         }
         for shard in 0..self.nodes[node].shards.len() {
@@ -355,7 +355,7 @@ impl World {
             self.break_wire(id, own.map(|end| end.place));
         }
         for disk in self.nodes[node].disks.values_mut() {
-            super::shell::daemon_died(disk, &mut self.random);
+            super::start::daemon_died(disk, &mut self.random);
         }
     }
 

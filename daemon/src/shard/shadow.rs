@@ -129,7 +129,11 @@ impl Partition {
         else {
             return;
         };
-        self.ask_wanted_at = None;
+        // An owner of before may offer once more while it puts its copy away.
+        let stale = self.ownership.is_some_and(|known| known.epoch > at.epoch);
+        if !stale {
+            self.ask_wanted_at = None;
+        }
         let ours = self.owns_since(at.epoch);
         match &mut self.role {
             Role::Remote | Role::Refused { .. } if !ours => {
