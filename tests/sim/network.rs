@@ -1,4 +1,5 @@
-//! Connections: ordered per class, urgent ones overtake; broken, half open, partitioned.
+//! Connections: urgent parcels overtake others, never the other way round; broken, half open,
+//! partitioned.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -144,9 +145,12 @@ impl World {
         if wire.cut {
             return true;
         }
-        let last = &mut wire.last[side][class as usize];
-        *last = (now + delay).max(*last + Span(1));
-        let at = *last;
+        // One stream of bytes: nothing overtakes what was sent before it in its own class or a more
+        // urgent one.
+        let last = &mut wire.last[side];
+        let before = last[..=class as usize].iter().max().copied();
+        let at = (now + delay).max(before.unwrap_or(now) + Span(1));
+        last[class as usize] = at;
         self.at(
             at,
             Happening::Deliver {
