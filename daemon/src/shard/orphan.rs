@@ -26,6 +26,14 @@ impl Partition {
         }
     }
 
+    /// A landing may have been given up: what the owner said meanwhile went unheard.
+    pub(super) fn hear_again(&mut self, was_landing: bool, now: Time) {
+        let follows = matches!(&self.role, Role::Shadow(shadow) if shadow.target.is_following());
+        if was_landing && follows {
+            self.await_offer(now);
+        }
+    }
+
     /// Asks the owner whether this shadow is still wanted.
     pub(super) fn ask_wanted(
         &mut self,

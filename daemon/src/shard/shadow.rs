@@ -345,6 +345,7 @@ impl Partition {
         let Role::Shadow(shadow) = &mut self.role else {
             return;
         };
+        let landing = !shadow.target.is_following();
         let outcome = match message {
             Message::AskHashes { .. } if shadow.target.is_following() => {
                 shadow.receiver.on_ask_hashes(link, out);
@@ -392,6 +393,7 @@ impl Partition {
             _ => target::Outcome::Going,
         };
         self.after_landing(outcome, settings, out);
+        self.hear_again(landing, now);
     }
 
     pub(super) fn on_shadow_done(
@@ -405,6 +407,7 @@ impl Partition {
         let Role::Shadow(shadow) = &mut self.role else {
             return;
         };
+        let landing = !shadow.target.is_following();
         let (epoch, plain) = (Epoch(ticket.number), result.clone().map(|_| ()));
         let mut outcome = target::Outcome::Going;
         match ticket.task {
@@ -431,6 +434,7 @@ impl Partition {
             _ => {}
         }
         self.after_landing(outcome, settings, out);
+        self.hear_again(landing, now);
     }
 
     /// The coordinator gave the partition to this node without its owner's word.
