@@ -6,7 +6,8 @@ use foreshadow::control::coordinator::{
     Act, Conflict, Holder, OwnerRecord, Request as Asked, Revision, decide,
 };
 use foreshadow::effect::Request;
-use foreshadow::event::{Failure, Outcome, Ownership, Task};
+use foreshadow::event::{Failure, Outcome, Task};
+use foreshadow::runtime::errands::ownership;
 use wal::{Epoch, NodeId, PartitionId, PartitionName};
 
 #[derive(Default)]
@@ -90,13 +91,4 @@ fn pass(expected: Holder, to: Holder) -> Act {
 
 fn refused(conflict: Conflict) -> Failure {
     Failure::Refused(conflict.to_string())
-}
-
-pub fn ownership(record: &OwnerRecord) -> Ownership {
-    Ownership {
-        owner: record.owner,
-        epoch: record.epoch,
-        previous: record.previous,
-        reserved: record.reserved,
-    }
 }

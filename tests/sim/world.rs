@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use foreshadow::effect::{Effects, Note};
 use foreshadow::event::{Cargo, Event, FrameKey, LinkId, Ticket};
+use foreshadow::runtime::errands::ownership;
 use foreshadow::shard::{Peer, Settings, Shard};
 use foreshadow::{ship, switch};
 use wal::{NodeId, PartitionId, PartitionName, Span, Time};
 
 use super::disk::{Content, Disk, Live};
 use super::invariants;
-use super::keeper::{Keeper, ownership};
+use super::keeper::Keeper;
 use super::network::{End, Network, Parcel, Payload, WireId};
 use super::people::{Act, People};
 use super::plan::Plan;
@@ -325,17 +326,8 @@ impl World {
                 shard.open(now, out)
             });
         }
-        let (life, ids) = (self.nodes[node].life, self.names.keys().copied());
-        for partition in ids.collect::<Vec<_>>() {
-            let delay = self.random.micros(100, 100_000);
-            self.later(
-                delay,
-                Happening::Announce {
-                    node,
-                    life,
-                    partition,
-                },
-            );
+        for partition in self.names.keys().copied().collect::<Vec<_>>() {
+            self.let_know(node, partition);
         }
     }
 
@@ -362,17 +354,20 @@ impl World {
     /// Someone changed the record of a partition: everybody hears of it, sooner or later.
     pub fn spread(&mut self, partition: PartitionId) {
         for node in 0..self.nodes.len() {
-            let life = self.nodes[node].life;
-            let delay = self.random.micros(100, 100_000);
-            self.later(
-                delay,
-                Happening::Announce {
-                    node,
-                    life,
-                    partition,
-                },
-            );
+            self.let_know(node, partition);
         }
+    }
+
+    /// A node hears of the newest record in its own time.
+    fn let_know(&mut self, node: usize, partition: PartitionId) {
+        let life = self.nodes[node].life;
+        let delay = self.random.micros(100, 100_000);
+        let news = Happening::Announce {
+            node,
+            life,
+            partition,
+        };
+        self.later(delay, news);
     }
 }
 
