@@ -12,9 +12,9 @@ const LINE_CHARS_MAX: usize = 100;
 /// The sentence: a stage may use the stages before it.
 const STAGES: [&str; 5] = ["observe", "predict", "decide", "ship", "switch"];
 /// What is pure beside the stages.
-const PURE: [&str; 4] = ["serve", "shard", "event.rs", "effect.rs"];
+const PURE: [&str; 5] = ["serve", "shard", "event.rs", "effect.rs", "mutation.rs"];
 /// What every pure part may use of the daemon.
-const WORDS: [&str; 3] = ["event", "effect", "serve"];
+const WORDS: [&str; 4] = ["event", "effect", "serve", "mutation"];
 /// What only the shell may name.
 const WORLD: [&str; 10] = [
     "glommio::",

@@ -17,6 +17,8 @@ pub mod decide;
 pub mod effect;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod event;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod mutation;
 pub mod positions;
 pub mod runtime;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -11,6 +11,8 @@
 
 use wal::{Epoch, NodeId, PartitionId, PartitionName};
 
+use crate::mutation::{self, Mutation};
+
 /// The memory of a cluster.
 ///
 /// Calls block on storage or the network; the coordinator thread makes them.
@@ -205,7 +207,9 @@ pub fn decide(
             }))
         }
         Act::Pass { to, .. } if record.holder() == to => Ok(None),
-        Act::Pass { expected, .. } if record.holder() != expected => {
+        Act::Pass { expected, .. }
+            if record.holder() != expected && !mutation::is(Mutation::PassFromStale) =>
+        {
             Err(Conflict::Owner(record.clone()))
         }
         Act::Pass { to, .. } if to.epoch <= record.epoch || to.epoch > record.reserved => {

@@ -6,6 +6,7 @@ use super::partition::Role;
 use super::{Shard, publish};
 use crate::effect::{Effects, NoticeKind};
 use crate::event::Ownership;
+use crate::mutation::{self, Mutation};
 
 impl Shard {
     pub(super) fn on_owned(
@@ -58,7 +59,8 @@ impl Shard {
         };
         // A grant of ours is what made that epoch: the grant protocol settles it.
         let ours = ownership.owner == node || owner.source.epoch() == Some(ownership.epoch);
-        if ours || ownership.epoch <= owner.position.epoch {
+        let deaf = mutation::is(Mutation::DeposedServes);
+        if ours || deaf || ownership.epoch <= owner.position.epoch {
             return;
         }
         let position = owner.position;

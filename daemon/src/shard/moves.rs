@@ -13,6 +13,7 @@ use super::links::{Link, LinkKey};
 use super::partition::{Partition, Role};
 use super::publish;
 use crate::effect::{Effects, NoticeKind};
+use crate::mutation::{self, Mutation};
 use crate::serve::query::MoveId;
 use crate::serve::reply::MoveState as Stage;
 use crate::switch::estimate::{self, Parts};
@@ -192,7 +193,8 @@ impl Move {
     /// Begins only once the coordinator knows that this node owns it: the intent replaces the note
     /// that says so, and after a crash nobody would.
     fn begin_switch(&mut self, now: Time, partition: &mut Partition, out: &mut Effects) {
-        let is_known = partition.passing.is_none();
+        let early = mutation::is(Mutation::SecondMoveTooEarly);
+        let is_known = partition.passing.is_none() || early;
         let Some(owner) = partition.owner_mut() else {
             return;
         };

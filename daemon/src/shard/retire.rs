@@ -7,6 +7,7 @@ use super::partition::{Partition, Role, Shadow};
 use super::publish;
 use crate::effect::{Effects, EngineOperation, Note, NoticeKind};
 use crate::event::{Failure, Outcome, Ownership, Remains, Task, Ticket};
+use crate::mutation::{self, Mutation};
 use crate::ship::receiver::Receiver;
 use crate::switch::target::Target;
 
@@ -98,6 +99,8 @@ impl Partition {
         let target = Target::new(id, epoch);
         self.role = Role::Shadow(Box::new(Shadow { receiver, target }));
         // A word of the new owner that came before went unheard.
-        self.await_offer(now);
+        if !mutation::is(Mutation::DiscardUnheard) {
+            self.await_offer(now);
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::partition::{Partition, Role, Shadow};
 use super::{Settings, Shard, publish};
 use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind};
 use crate::event::{Failure, Outcome, Ownership, Task, Ticket};
+use crate::mutation::{self, Mutation};
 use crate::ship::receiver::Receiver;
 use crate::ship::sender::Sender;
 use crate::switch::target::{self, Target};
@@ -131,7 +132,7 @@ impl Partition {
         };
         // An owner of before may offer once more while it puts its copy away.
         let stale = self.ownership.is_some_and(|known| known.epoch > at.epoch);
-        if !stale {
+        if !stale || mutation::is(Mutation::StaleOfferSilences) {
             self.ask_wanted_at = None;
         }
         let ours = self.owns_since(at.epoch);

@@ -10,6 +10,7 @@ use wal::message::{Attributes, Message, Standing};
 
 use crate::effect::{Effect, Effects, ShadowOperation};
 use crate::event::{Cargo, Failure, FrameKey, LinkId, Outcome, Remains, Task, Ticket};
+use crate::mutation::{self, Mutation};
 
 /// Deltas accepted and not durable yet. The sender's window is the usual bound.
 const IN_FLIGHT_MAX: u32 = 8192;
@@ -256,6 +257,7 @@ impl Receiver {
                 };
                 self.ack_due = true;
             }
+            (Err(_), _) if mutation::is(Mutation::FailedDeltaApplied) => {}
             // With or without a link: what was counted as applied is not there.
             (Err(failure), Copy::Following { .. }) => match self.link {
                 Some(link) => self.lose(link, failure.reason().to_owned(), out),

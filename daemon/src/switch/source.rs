@@ -18,6 +18,7 @@ pub use state::{Outcome, Plan, State};
 use super::{Settings, resend_at};
 use crate::effect::{Effect, Effects, EngineOperation, Note, Request};
 use crate::event::{Failure, LinkId, Task, Ticket};
+use crate::mutation::{self, Mutation};
 
 /// The source's half of a switchover of one partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -169,7 +170,10 @@ impl Source {
                     to: plan.link.peer,
                 },
             });
-            self.state = State::Intending { plan, epoch };
+            self.state = match mutation::is(Mutation::FreezeBeforeIntent) {
+                true => State::Converging { plan, epoch },
+                false => State::Intending { plan, epoch },
+            };
         }
         Outcome::Going
     }
@@ -189,7 +193,9 @@ impl Source {
                 let reason = failure.reason();
                 Outcome::Aborted(format!("the intent could not be recorded: {reason}"))
             }
-            (State::Granting { link, served, .. }, Ok(())) if *served => {
+            (State::Granting { link, served, .. }, noted)
+                if *served && (noted.is_ok() || mutation::is(Mutation::ReleaseBeforeNote)) =>
+            {
                 let to = link.peer;
                 self.state = State::Released { to, epoch };
                 Outcome::Released
@@ -306,7 +312,7 @@ impl Source {
         if epoch != ours {
             return Outcome::Going;
         }
-        if position != frozen {
+        if position != frozen && !mutation::is(Mutation::PositionUnproven) {
             let reason = format!("the target proved {position} where the source froze at {frozen}");
             self.thaw(out);
             return self.abort(plan.link, epoch, reason, out);
@@ -315,6 +321,10 @@ impl Source {
             ticket: self.ticket(Task::Fence, epoch.0),
             operation: EngineOperation::Fence,
         });
+        if mutation::is(Mutation::GrantBeforeFence) {
+            let partition = self.partition;
+            out.send_urgent(plan.link, Message::Grant { partition, epoch });
+        }
         self.state = State::Fencing {
             plan,
             epoch,
@@ -343,6 +353,10 @@ impl Source {
                     retry_at: Some(resend_at(now)),
                 };
                 Outcome::Granted
+            }
+            Err(_) if mutation::is(Mutation::FenceNotLifted) => {
+                self.state = State::Serving;
+                Outcome::Aborted("the fence could not be written".to_owned())
             }
             Err(failure) => {
                 let reason = format!("the fence could not be written: {}", failure.reason());

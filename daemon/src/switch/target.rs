@@ -17,6 +17,7 @@ pub use state::{Outcome, State};
 use super::resend_at;
 use crate::effect::{Effect, Effects, Note, ShadowOperation};
 use crate::event::{Failure, LinkId, Task, Ticket};
+use crate::mutation::{self, Mutation};
 
 /// The target's half of a switchover of one partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -235,23 +236,28 @@ impl Target {
         else {
             return;
         };
-        if applied.lsn < position.lsn {
+        let proven = mutation::is(Mutation::PositionUnproven);
+        if applied.lsn < position.lsn && !proven {
             return;
         }
-        if applied.lsn > position.lsn || applied.digest != position.digest {
+        if (applied.lsn > position.lsn || applied.digest != position.digest) && !proven {
             let reason = format!("this copy stands at {applied}, the source froze at {position}");
             self.unable(link, epoch, &reason, out);
             return;
         }
-        out.push(Effect::Shadow {
-            ticket: self.ticket(Task::SyncLanding, epoch),
-            operation: ShadowOperation::SyncLanding,
-        });
         self.state = State::Syncing {
             link,
             epoch,
             position,
         };
+        if mutation::is(Mutation::ReadyUnsynced) {
+            let now = Time(0);
+            return self.on_synced(now, epoch, Ok(position), out);
+        }
+        out.push(Effect::Shadow {
+            ticket: self.ticket(Task::SyncLanding, epoch),
+            operation: ShadowOperation::SyncLanding,
+        });
     }
 
     /// The copy is durable where `result` says: only the frozen position itself is proof.
@@ -275,7 +281,10 @@ impl Target {
         }
         match result {
             // What was applied may have failed after it was taken in.
-            Ok(held) if held.lsn != position.lsn || held.digest != position.digest => {
+            Ok(held)
+                if (held.lsn != position.lsn || held.digest != position.digest)
+                    && !mutation::is(Mutation::PositionUnproven) =>
+            {
                 let reason = format!("the copy is durable at {held}, not at {position}");
                 self.unable(link, epoch, &reason, out);
             }

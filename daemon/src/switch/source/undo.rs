@@ -8,6 +8,7 @@ use super::super::resend_at;
 use super::{Outcome, Plan, Source, State};
 use crate::effect::{Effect, Effects, EngineOperation};
 use crate::event::{Failure, LinkId, Task};
+use crate::mutation::{self, Mutation};
 
 impl Source {
     pub fn on_lifted(
@@ -81,7 +82,9 @@ impl Source {
             | State::Intending { plan, epoch }
             | State::Converging { plan, epoch } => self.abort(plan.link, epoch, reason, out),
             State::Freezing { plan, epoch, .. } | State::Shipping { plan, epoch, .. } => {
-                self.thaw(out);
+                if !mutation::is(Mutation::AbortKeepsLock) {
+                    self.thaw(out);
+                }
                 self.abort(plan.link, epoch, reason, out)
             }
             _ => Outcome::Going,

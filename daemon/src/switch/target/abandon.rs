@@ -6,6 +6,7 @@ use wal::message::{Message, Verdict};
 use super::{Outcome, State, Target};
 use crate::effect::{Effect, Effects, Note, ShadowOperation};
 use crate::event::{LinkId, Task};
+use crate::mutation::{self, Mutation};
 
 impl Target {
     /// The source froze, but this copy lost its position meanwhile.
@@ -40,6 +41,10 @@ impl Target {
     pub fn on_told(&mut self, epoch: Epoch, verdict: Verdict, out: &mut Effects) -> Outcome {
         match verdict {
             Verdict::Granted => {
+                self.on_grant(epoch, out);
+                Outcome::Going
+            }
+            Verdict::Undecided if mutation::is(Mutation::UndecidedIsGranted) => {
                 self.on_grant(epoch, out);
                 Outcome::Going
             }
