@@ -78,6 +78,8 @@ pub struct Ownership {
     pub owner: NodeId,
     pub epoch: Epoch,
     pub previous: Option<NodeId>,
+    /// This node owned it under an earlier epoch.
+    pub formerly: bool,
     /// An epoch reserved by the owner for a switchover that has not been told yet.
     pub reserved: Epoch,
 }

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use foreshadow::control::coordinator::{
+    Act, Conflict, Holder, OwnerRecord, Request as Asked, Revision, decide,
+};
 use foreshadow::effect::{Effect, Effects, Note, Request};
-use foreshadow::event::{Event, Failure, LinkId, Outcome, Ownership, Remains, Task, Ticket};
+use foreshadow::event::{Event, Failure, LinkId, Outcome, Remains, Task, Ticket};
+use foreshadow::runtime::errands::ownership;
 use foreshadow::shard::{Peer, Settings, Shard, refusal};
 use foreshadow::{ship, switch};
 use wal::message::Message;
-use wal::{Epoch, NodeId, PartitionName, Span, Time};
+use wal::{NodeId, PartitionName, Span, Time};
 
 use crate::shell::Disk;
 use crate::words;
@@ -36,7 +40,7 @@ pub struct World {
     pub now: Time,
     pub nodes: BTreeMap<String, Node>,
     pub links: Vec<(String, String)>,
-    pub owner: Option<Ownership>,
+    pub owner: Option<OwnerRecord>,
     pub held: Vec<Held>,
     pub log: Vec<String>,
     pub writes: u64,
@@ -256,65 +260,64 @@ impl World {
         self.tell(&there, Event::Received { link, message });
     }
 
-    /// As control/coordinator.rs decides.
+    /// As runtime/errands.rs asks; the decision is the coordinator's own.
     pub fn coordinate(&mut self, name: &str, ticket: Ticket, request: Request) {
         let node = self.id_of(name);
-        let fresh = Ownership {
-            owner: node,
-            epoch: Epoch(1),
-            previous: None,
-            reserved: Epoch(1),
-        };
-        let held = *self.owner.get_or_insert(fresh);
-        let changed = match request {
-            Request::Claim => held,
-            Request::Reserve { .. } => Ownership {
-                reserved: Epoch(held.reserved.0 + 1),
-                ..held
+        let before = self.owner.as_ref().map(|record| record.owner);
+        let pass = |from, expected, to, epoch| Act::Pass {
+            expected: Holder {
+                node: from,
+                epoch: expected,
             },
+            to: Holder { node: to, epoch },
+        };
+        let act = match request {
+            Request::Claim => Act::Claim { node },
+            Request::Reserve { .. } => Act::Reserve { node },
             Request::Pass {
                 from,
                 expected,
                 to,
                 epoch,
-            } if held.owner == from && held.epoch == expected => Ownership {
-                owner: to,
-                epoch,
-                previous: Some(from),
-                reserved: held.reserved.max(epoch),
+            } => pass(from, expected, to, epoch),
+            Request::Seize { from, epoch } => Act::Seize {
+                expected: Holder { node: from, epoch },
+                node,
             },
-            Request::Seize { from, epoch } if held.owner == from && held.epoch == epoch => {
-                let epoch = Epoch(held.reserved.0.max(held.epoch.0) + 1);
-                Ownership {
-                    owner: node,
-                    epoch,
-                    previous: Some(from),
-                    reserved: epoch,
-                }
-            }
-            Request::Pass { to, epoch, .. } if held.owner == to && held.epoch == epoch => held,
-            _ => {
-                self.done(name, ticket, Ok(Outcome::Conflict(held)));
-                return;
-            }
         };
-        self.owner = Some(changed);
-        let outcome = match ticket.task {
-            Task::Reserve => Outcome::Reserved(changed.reserved),
-            _ => Outcome::Owned(changed),
+        let outcome = match self.decide(act) {
+            Ok(record) if ticket.task == Task::Reserve => Outcome::Reserved(record.reserved),
+            Ok(record) => Outcome::Owned(ownership(&record, node)),
+            Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }) => {
+                Outcome::Conflict(ownership(&record, node))
+            }
+            Err(conflict) => panic!("the script asks what can't be: {conflict}"),
         };
         self.done(name, ticket, Ok(outcome));
-        if changed.owner != held.owner {
+        let after = self.owner.as_ref().map(|record| record.owner);
+        if before.is_some() && before != after {
             self.announce(name);
         }
     }
 
+    fn decide(&mut self, act: Act) -> Result<OwnerRecord, Conflict> {
+        let name = database();
+        let asked = Asked { name, act };
+        if let Some(record) = decide(self.owner.as_ref(), &asked, Revision(1))? {
+            self.owner = Some(record);
+        }
+        Ok(self.owner.clone().expect("decided on"))
+    }
+
     /// The others hear of the newest owner.
     fn announce(&mut self, from: &str) {
-        let Some(ownership) = self.owner else { return };
+        let Some(record) = self.owner.clone() else {
+            return;
+        };
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for other in names.iter().filter(|other| *other != from) {
             let name = database();
+            let ownership = ownership(&record, self.id_of(other));
             self.tell(other, Event::Owned { name, ownership });
         }
     }

@@ -7,7 +7,8 @@ use foreshadow::event::{Cargo, Failure, LinkId, Outcome, Ticket};
 use wal::message::Message;
 use wal::{Epoch, PartitionId, Position};
 
-use super::disk::{Copy, Disk, Live, State};
+use super::disk::{Copy, State};
+use super::live::Live;
 use super::network::{Parcel, Payload};
 use super::shell::{Ending, JOURNAL, Work, gone, refused};
 use super::world::{Place, World};
@@ -24,7 +25,7 @@ impl World {
         if let ShadowOperation::Accept { .. } = operation {
             return match self.apply(place, id, frame) {
                 Ok(position) => {
-                    let longest = self.plan.disk;
+                    let longest = self.disk_time(place.node);
                     self.enqueue(place, JOURNAL, longest, ticket, Work::Journal(position));
                     None
                 }
@@ -66,7 +67,13 @@ impl World {
                 }
                 _ => Err(refused("it is not landing")),
             },
-            ShadowOperation::Remap { epoch, position } => remap(disk, epoch, position),
+            ShadowOperation::Remap { epoch, position } => {
+                let result = self.remap(place, id, epoch, position);
+                if result.is_ok() {
+                    self.landed_under(place.node, id, epoch);
+                }
+                return Some(result);
+            }
             ShadowOperation::Abandon => {
                 copy.landing = None;
                 Ok(Outcome::Nothing)
@@ -111,6 +118,32 @@ impl World {
         Ok(to)
     }
 
+    /// The exchange leaves what was there in its old generation; the directory is synced later.
+    fn remap(&mut self, place: Place, id: PartitionId, epoch: Epoch, position: Position) -> Ending {
+        let (kind, generation) = (self.kind_of(id), self.new_generation());
+        let synced_at = self.now + self.random.micros(1, 1 + self.disk_time(place.node));
+        let disk = self.disk(place, id);
+        let copy = disk.copy.as_ref().ok_or_else(gone)?;
+        match copy.state {
+            State::At(at) if at.digest == position.digest => {
+                let mut live = Live::new(kind, generation, copy.content.clone());
+                live.epoch = epoch;
+                live.landed = Some(epoch);
+                live.path_durable_at = synced_at;
+                disk.landed_at = Some(Position {
+                    lsn: position.lsn,
+                    ..at
+                });
+                disk.copy = None;
+                disk.leave();
+                disk.live = Some(live);
+                Ok(Outcome::Nothing)
+            }
+            State::At(_) => Err(Failure::Corrupt("another digest was granted".to_owned())),
+            State::Filling => Err(refused("it has no position")),
+        }
+    }
+
     /// A copy that had a position gives it up: pages will be written into it.
     pub fn send_hashes(&mut self, place: Place, link: LinkId, partition: PartitionId) {
         if let Some(copy) = &mut self.disk(place, partition).copy {
@@ -140,25 +173,5 @@ fn fill(copy: &mut Copy, frame: Option<(Rc<Payload>, Cargo)>) -> Ending {
             Ok(Outcome::Durable(*at))
         }
         _ => Err(refused("these are no pages")),
-    }
-}
-
-/// The exchange leaves what was there in its old generation.
-fn remap(disk: &mut Disk, epoch: Epoch, position: Position) -> Ending {
-    let copy = disk.copy.as_ref().ok_or_else(gone)?;
-    match copy.state {
-        State::At(at) if at.digest == position.digest => {
-            let mut live = Live::new(copy.content.clone());
-            live.landed = Some(epoch);
-            disk.landed_at = Some(Position {
-                lsn: position.lsn,
-                ..at
-            });
-            disk.copy = None;
-            disk.live = Some(live);
-            Ok(Outcome::Nothing)
-        }
-        State::At(_) => Err(Failure::Corrupt("another digest was granted".to_owned())),
-        State::Filling => Err(refused("it has no position")),
     }
 }

@@ -1,12 +1,18 @@
 //! What a node holds of one partition, on its disk and in the memory of its daemon.
 //!
-//! A database is the list of the writes that were committed to it, in order. Its file outlives the
-//! daemon; locks, the tail and what a shadow applied but did not make durable do not.
+//! A database is the list of the writes that were committed to it, in order (`live` says how). Its
+//! file outlives the daemon; locks, the tail and what a shadow applied but did not make durable do
+//! not, and a power cut takes more.
 
 use std::collections::VecDeque;
 
 use foreshadow::event::Remains;
 use wal::{Digest, Epoch, Lsn, Position};
+
+use super::live::Live;
+
+/// Left generations that are kept.
+const LEFT_MAX: usize = 3;
 
 /// A list of writes and its digest.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -50,6 +56,7 @@ impl Content {
 /// The delta log of a node: it outlives moves, and a crash may take the newest deltas.
 #[derive(Debug, Default)]
 pub struct Log {
+    /// In order, without gaps.
     pub deltas: VecDeque<Delta>,
     pub end: Option<Position>,
 }
@@ -66,9 +73,13 @@ impl Log {
 
     /// The source's position at `lsn`, if the log knows it.
     pub fn position_at(&self, lsn: Lsn) -> Option<Position> {
-        let ends = self.deltas.iter().rev().map(|delta| delta.to);
+        let place = self.deltas.partition_point(|delta| delta.to.lsn < lsn);
+        let end = self.deltas.get(place).map(|delta| delta.to);
         let base = self.deltas.front().map(|delta| delta.from);
-        ends.chain(base).chain(self.end).find(|at| at.lsn == lsn)
+        end.into_iter()
+            .chain(base)
+            .chain(self.end)
+            .find(|at| at.lsn == lsn)
     }
 
     /// Where the first delta after `lsn` is; `None` when `lsn` is no boundary.
@@ -76,7 +87,11 @@ impl Log {
         if self.end.is_some_and(|end| end.lsn == lsn) {
             return Some(self.deltas.len());
         }
-        self.deltas.iter().position(|delta| delta.from.lsn == lsn)
+        let place = self.deltas.partition_point(|delta| delta.from.lsn < lsn);
+        self.deltas
+            .get(place)
+            .filter(|delta| delta.from.lsn == lsn)?;
+        Some(place)
     }
 }
 
@@ -86,104 +101,6 @@ pub struct Delta {
     pub from: Position,
     pub to: Position,
     pub writes: Vec<u32>,
-}
-
-/// The database at the live path.
-#[derive(Debug)]
-pub struct Live {
-    pub content: Content,
-    pub fenced: bool,
-    /// The landing that put it there; its note may be missing.
-    pub landed: Option<Epoch>,
-    pub tail: Option<Tail>,
-}
-
-/// The attachment of a running daemon.
-#[derive(Clone, Copy, Debug)]
-pub struct Tail {
-    pub position: Position,
-    /// Writes that were consumed.
-    pub consumed: usize,
-    pub lock: Lock,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lock {
-    Free,
-    /// A freeze of this number waits for it.
-    Waiting(u64),
-    Held,
-}
-
-impl Live {
-    pub fn new(content: Content) -> Live {
-        Live {
-            content,
-            fenced: false,
-            landed: None,
-            tail: None,
-        }
-    }
-
-    /// Attaches as runtime/lives.rs does.
-    pub fn attach(&mut self, log: &mut Log, epoch: Epoch, landed_at: Option<Position>) -> Position {
-        let digest = self.content.digest();
-        let at = |lsn: Lsn| Position { epoch, lsn, digest };
-        let position = match (landed_at, log.end) {
-            (Some(landed), _) if landed.digest == digest => at(landed.lsn),
-            (Some(landed), _) => at(landed.lsn.after(1)),
-            (None, Some(newest)) if newest.digest == digest => at(newest.lsn),
-            (None, Some(newest)) => at(newest.lsn.after(1)),
-            (None, None) => at(Lsn(1)),
-        };
-        if log.end != Some(position) {
-            log.deltas.clear();
-            log.end = Some(position);
-        }
-        self.tail = Some(Tail {
-            position,
-            consumed: self.content.len(),
-            lock: Lock::Free,
-        });
-        position
-    }
-
-    /// Consumes what is committed; `None` if that is nothing.
-    pub fn read(&mut self, log: &mut Log) -> Option<(Position, u64)> {
-        let (content, tail) = (&self.content, self.tail.as_mut()?);
-        let writes = content.writes()[tail.consumed..].to_vec();
-        if writes.is_empty() {
-            return None;
-        }
-        let from = tail.position;
-        let to = Position {
-            epoch: from.epoch,
-            lsn: from.lsn.after(writes.len() as u64),
-            digest: content.digest(),
-        };
-        (tail.position, tail.consumed) = (to, content.len());
-        let bytes = 40 + 10 * writes.len() as u64;
-        log.deltas.push_back(Delta { from, to, writes });
-        log.end = Some(to);
-        Some((to, bytes))
-    }
-
-    pub fn is_writable(&self) -> bool {
-        !self.fenced
-    }
-
-    fn is_locked(&self) -> bool {
-        self.tail.is_some_and(|tail| tail.lock == Lock::Held)
-    }
-
-    /// An application commits; `false` while it has to wait or is refused.
-    pub fn commit(&mut self, write: u32) -> bool {
-        if self.fenced || self.is_locked() {
-            return false;
-        }
-        self.content.push(write);
-        true
-    }
 }
 
 /// What is known of a copy.
@@ -202,6 +119,8 @@ pub struct Copy {
     pub unsynced: VecDeque<(Position, usize)>,
     pub durable: Option<(Position, usize)>,
     pub landing: Option<Epoch>,
+    /// It was live already: a power cut took the exchange of its path.
+    pub undone: bool,
 }
 
 impl Copy {
@@ -212,6 +131,7 @@ impl Copy {
             unsynced: VecDeque::new(),
             durable: None,
             landing: None,
+            undone: false,
         }
     }
 
@@ -223,6 +143,7 @@ impl Copy {
             unsynced: VecDeque::new(),
             durable,
             landing: None,
+            undone: false,
         }
     }
 
@@ -277,9 +198,37 @@ impl Copy {
 /// Everything of one partition at one node.
 #[derive(Debug, Default)]
 pub struct Disk {
+    /// What the live path leads to.
     pub live: Option<Live>,
+    /// Generations that the path left; applications may have them open.
+    pub left: Vec<Live>,
     pub copy: Option<Copy>,
     pub log: Log,
     /// Where a landing of this daemon's life was remapped; the attachment takes it over.
     pub landed_at: Option<Position>,
+}
+
+impl Disk {
+    pub fn generation(&mut self, generation: u64) -> Option<&mut Live> {
+        let all = self.live.iter_mut().chain(&mut self.left);
+        all.into_iter().find(|live| live.generation == generation)
+    }
+
+    /// The live path leads elsewhere from now on.
+    pub fn leave(&mut self) {
+        if let Some(mut live) = self.live.take() {
+            live.tail = None;
+            self.left.push(live);
+        }
+        // What is left long enough is deleted, if nobody can write there any more.
+        if self.left.len() > LEFT_MAX && self.left[0].fenced {
+            self.left.remove(0);
+        }
+    }
+
+    /// Every file that takes writes.
+    pub fn writable(&self) -> impl Iterator<Item = &Live> {
+        let all = self.live.iter().chain(&self.left);
+        all.filter(|live| !live.fenced)
+    }
 }

@@ -3,12 +3,15 @@
 use foreshadow::effect::EngineOperation;
 use foreshadow::event::{Attachment, Event, Failure, Outcome, Ticket};
 use wal::message::Attributes;
-use wal::{PartitionId, Position, Span};
+use wal::{PartitionId, Span};
 
-use super::disk::{Copy, Disk, Lock};
+use super::disk::{Copy, Disk};
+use super::live::{Kind, Lock, Read};
 use super::shell::{ENGINE, Ending, Work, gone, refused};
 use super::world::{Happening, Place, World};
 
+/// A freeze tries as often to have the write lock.
+const TRY_EVERY: Span = Span::micros(200);
 /// A tail looks as often.
 const LOOK_EVERY: Span = Span::micros(100);
 
@@ -38,28 +41,26 @@ impl World {
                     return self.done(place, ticket, Err(gone()));
                 };
                 tail.lock = Lock::Waiting(number);
-                self.enqueue(
-                    place,
-                    ENGINE,
-                    self.plan.disk,
-                    ticket,
-                    Work::Engine(operation),
-                );
+                let longest = self.disk_time(place.node);
+                self.enqueue(place, ENGINE, longest, ticket, Work::Engine(operation));
             }
-            _ => self.enqueue(
-                place,
-                ENGINE,
-                self.plan.disk,
-                ticket,
-                Work::Engine(operation),
-            ),
+            _ => {
+                let longest = self.disk_time(place.node);
+                self.enqueue(place, ENGINE, longest, ticket, Work::Engine(operation));
+            }
         }
     }
 
-    /// Takes the write lock, if it is still wanted, and reads the rest.
-    pub fn freeze(&mut self, place: Place, ticket: Ticket, fails: bool) -> Option<Ending> {
-        let disk = self.disk(place, ticket.partition);
-        let Disk { live, log, .. } = disk;
+    /// Takes the write lock, if it is still wanted, and reads the rest; tries again while an
+    /// application has it and `budget` lasts.
+    pub fn freeze(
+        &mut self,
+        place: Place,
+        ticket: Ticket,
+        budget: Span,
+        fails: bool,
+    ) -> Option<Ending> {
+        let Disk { live, log, .. } = self.disk(place, ticket.partition);
         let Some(live) = live else {
             return Some(Err(gone()));
         };
@@ -67,20 +68,36 @@ impl World {
         if tail.lock != Lock::Waiting(ticket.number) {
             return None;
         }
+        let busy = || Failure::Retry("the write lock was not free".to_owned());
         if fails {
-            return Some(Err(Failure::Retry(
-                "the write lock was not free".to_owned(),
-            )));
+            return Some(Err(busy()));
         }
-        tail.lock = Lock::Held;
-        let advanced = live.read(log);
+        match live.freeze() {
+            None if budget <= TRY_EVERY => return Some(Err(busy())),
+            None => {
+                let life = self.nodes[place.node].life;
+                let budget = Span(budget.0 - TRY_EVERY.0);
+                let work = Work::Engine(EngineOperation::Freeze { budget });
+                let again = Happening::Work {
+                    place,
+                    life,
+                    ticket,
+                    work,
+                };
+                self.later(TRY_EVERY, again);
+                return None;
+            }
+            Some(Err(failure)) => return Some(Err(failure)),
+            Some(Ok(())) => {}
+        }
+        let read = live.read(log, false);
         let position = live.tail.map(|tail| tail.position)?;
-        self.advanced(place, ticket.partition, advanced);
+        self.advanced(place, ticket.partition, read);
         Some(Ok(Outcome::Frozen(position)))
     }
 
-    fn advanced(&mut self, place: Place, partition: PartitionId, to: Option<(Position, u64)>) {
-        if let Some((position, bytes)) = to {
+    fn advanced(&mut self, place: Place, partition: PartitionId, read: Read) {
+        if let Read::Advanced(position, bytes) = read {
             self.tell(
                 place,
                 Event::Advanced {
@@ -94,9 +111,11 @@ impl World {
 
     /// The tail looks at its database.
     pub fn look(&mut self, place: Place, partition: PartitionId) {
+        let too_much = self.random.chance(300);
         let Disk { live, log, .. } = self.disk(place, partition);
-        let advanced = live.as_mut().and_then(|live| live.read(log));
-        self.advanced(place, partition, advanced);
+        let Some(live) = live else { return };
+        let read = live.read(log, too_much);
+        self.advanced(place, partition, read);
     }
 
     /// Something was committed: the tail of that node will see it.
@@ -121,19 +140,16 @@ impl World {
         operation: EngineOperation,
     ) -> Ending {
         let keeps = !self.random.chance(50);
+        if let EngineOperation::Attach { .. } = operation {
+            self.recover_log(place.node, id);
+        }
         let disk = self.disk(place, id);
-        let Disk {
-            live: slot,
-            log,
-            landed_at,
-            copy,
-        } = disk;
-        let Some(live) = slot.as_mut() else {
+        let Some(live) = disk.live.as_mut() else {
             return Err(gone());
         };
         match operation {
             EngineOperation::Attach { epoch } => {
-                let position = live.attach(log, epoch, landed_at.take());
+                let position = live.attach(&mut disk.log, epoch, disk.landed_at.take());
                 Ok(Outcome::Attached(Attachment {
                     position,
                     page_size: 4096,
@@ -148,7 +164,7 @@ impl World {
                     return Err(refused("the write lock is not held"));
                 }
                 tail.lock = Lock::Free;
-                live.fenced = true;
+                live.fence();
                 Ok(Outcome::Nothing)
             }
             EngineOperation::Lift => {
@@ -157,11 +173,15 @@ impl World {
                 Ok(Outcome::Nothing)
             }
             EngineOperation::Retire { position, keep } => {
-                let fenced = live.fenced && live.tail.is_some();
+                let settled = live.fenced && live.tail.is_some();
+                if !live.fenced && live.kind == Kind::Sqlite && live.writer.is_some() {
+                    return Err(Failure::Retry("the write lock was not free".to_owned()));
+                }
+                live.fence();
                 let content = live.content.clone();
-                *slot = None;
-                if fenced && keep && keeps && content.digest() == position.digest {
-                    *copy = Some(Copy::at(content, position));
+                disk.leave();
+                if settled && keep && keeps && content.digest() == position.digest {
+                    disk.copy = Some(Copy::at(content, position));
                     return Ok(Outcome::Durable(position));
                 }
                 Ok(Outcome::Nothing)

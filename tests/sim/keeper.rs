@@ -8,12 +8,14 @@ use foreshadow::control::coordinator::{
 use foreshadow::effect::Request;
 use foreshadow::event::{Failure, Outcome, Task};
 use foreshadow::runtime::errands::ownership;
-use wal::{Epoch, NodeId, PartitionId, PartitionName};
+use wal::{Epoch, NodeId, PartitionId, PartitionName, Time};
 
 #[derive(Default)]
 pub struct Keeper {
     pub records: BTreeMap<PartitionId, OwnerRecord>,
     revision: u64,
+    /// It does not answer; its records are durable.
+    pub down_until: Time,
 }
 
 impl Keeper {
@@ -40,25 +42,16 @@ impl Keeper {
                 },
                 Holder { node: to, epoch },
             ),
-            Request::Seize { from, epoch } => {
-                let reserved = self
-                    .one(name, Act::Reserve { node })
-                    .map_err(refused)?
-                    .reserved;
-                pass(
-                    Holder { node: from, epoch },
-                    Holder {
-                        node,
-                        epoch: reserved,
-                    },
-                )
-            }
+            Request::Seize { from, epoch } => Act::Seize {
+                expected: Holder { node: from, epoch },
+                node,
+            },
         };
         match self.one(name, act) {
             Ok(record) if task == Task::Reserve => Ok(Outcome::Reserved(record.reserved)),
-            Ok(record) => Ok(Outcome::Owned(ownership(&record))),
+            Ok(record) => Ok(Outcome::Owned(ownership(&record, node))),
             Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }) => {
-                Ok(Outcome::Conflict(ownership(&record)))
+                Ok(Outcome::Conflict(ownership(&record, node)))
             }
             Err(conflict) => Err(refused(conflict)),
         }

@@ -1,59 +1,79 @@
-//! Applications, operators and accidents.
+//! What people and accidents do, and when; operators' wishes.
 
-use std::collections::BTreeMap;
-
-use foreshadow::effect::Effects;
+use foreshadow::effect::{Effect, Effects};
 use foreshadow::event::{Asked, Event};
 use foreshadow::serve::query::{MoveId, NodeName, Query};
+use foreshadow::serve::reply::Reply;
 use wal::{PartitionId, Span, Time};
 
-use super::network::WireId;
-use super::world::{Happening, World};
+use super::world::{Happening, Place, World};
 
 /// Somebody does something.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
-    Write(PartitionId),
+    /// A connection begins a commit; the second number tells its attempts apart.
+    Write(usize, u64),
+    Commit(usize, u64),
     Move,
     Cancel,
+    Promote,
     Trim,
+    Checkpoint,
     Crash,
+    Power,
+    Kill,
     Start(usize),
     Break,
     Cut,
     Part,
+    KeeperDown,
+    Full,
+    Slow,
     Heal,
 }
 
-/// What applications remember, and when faults end.
+/// What was done so far, and when faults end.
 #[derive(Default)]
 pub struct People {
-    /// Every acknowledged write of a partition, in the order of the commits.
-    pub acknowledged: BTreeMap<PartitionId, Vec<u32>>,
-    next_write: u32,
-    faulty_until: Time,
+    pub faulty_until: Time,
     pub moves: u64,
     pub crashes: u64,
+    pub takeovers: u64,
+    pub writes: u64,
+    pub accidents: u64,
     /// Somebody asked for a shadow to go: there may be fewer than configured.
     pub unwanted: bool,
 }
 
 impl World {
     pub fn begin(&mut self) {
-        self.people.faulty_until = self.now + self.plan.faulty;
-        for id in self.names.keys().copied().collect::<Vec<_>>() {
-            self.again(self.plan.write_every, Act::Write(id));
+        self.people.faulty_until = self.now + self.plan.faulty();
+        for number in 0..self.writers.len() {
+            let delay = self.random.micros(1, 2 * self.plan.write_every);
+            self.later(delay, Happening::Act(Act::Write(number, 0)));
         }
-        let plan = self.plan.clone();
-        self.again(plan.move_every, Act::Move);
-        self.again(plan.cancel_every, Act::Cancel);
-        self.again(plan.trim_every, Act::Trim);
-        self.again(plan.crash_every, Act::Crash);
-        self.again(plan.break_every, Act::Break);
-        self.again(plan.cut_every, Act::Cut);
-        self.again(plan.part_every, Act::Part);
-        let end = self.people.faulty_until;
-        self.at(end, Happening::Act(Act::Heal));
+        for act in [
+            Act::Move,
+            Act::Cancel,
+            Act::Promote,
+            Act::Trim,
+            Act::Checkpoint,
+            Act::Crash,
+            Act::Power,
+            Act::Kill,
+            Act::Break,
+            Act::Cut,
+            Act::Part,
+            Act::KeeperDown,
+            Act::Full,
+            Act::Slow,
+        ] {
+            self.again(act);
+        }
+        if self.plan.endless == 0 {
+            let end = self.people.faulty_until;
+            self.at(end, Happening::Act(Act::Heal));
+        }
     }
 
     pub fn faulty(&self) -> bool {
@@ -64,7 +84,30 @@ impl World {
         self.people.faulty_until
     }
 
-    fn again(&mut self, every: u64, act: Act) {
+    /// Mean time between two acts of a kind.
+    fn every(&self, act: Act) -> u64 {
+        let plan = &self.plan;
+        match act {
+            Act::Move => plan.move_every,
+            Act::Cancel => plan.cancel_every,
+            Act::Promote => plan.promote_every,
+            Act::Trim => plan.trim_every,
+            Act::Checkpoint => plan.checkpoint_every,
+            Act::Crash => plan.crash_every,
+            Act::Power => plan.power_every,
+            Act::Kill => plan.kill_every,
+            Act::Break => plan.break_every,
+            Act::Cut => plan.cut_every,
+            Act::Part => plan.part_every,
+            Act::KeeperDown => plan.keeper_down_every,
+            Act::Full => plan.full_every,
+            Act::Slow => plan.slow_every,
+            Act::Write(..) | Act::Commit(..) | Act::Start(_) | Act::Heal => 0,
+        }
+    }
+
+    fn again(&mut self, act: Act) {
+        let every = self.every(act);
         if every > 0 {
             let delay = self.random.micros(every / 2, every * 3 / 2);
             self.later(delay, Happening::Act(act));
@@ -72,129 +115,32 @@ impl World {
     }
 
     pub fn act(&mut self, act: Act) {
-        let ends = !matches!(act, Act::Write(_) | Act::Start(_) | Act::Heal);
-        if ends && !self.faulty() {
+        match act {
+            Act::Write(number, attempt) => return self.begin_commit(number, attempt),
+            Act::Commit(number, attempt) => return self.end_commit(number, attempt),
+            Act::Start(node) => return self.start(node),
+            Act::Heal => return self.heal(),
+            _ => {}
+        }
+        if !self.faulty() {
             return;
         }
         match act {
-            Act::Write(id) => self.write(id),
-            Act::Move => {
-                self.start_move();
-                self.again(self.plan.move_every, act);
+            Act::Move => self.start_move(),
+            Act::Cancel => self.cancel_move(),
+            Act::Promote => self.promote(),
+            Act::Checkpoint => self.checkpoint(),
+            _ if self.people.accidents >= self.plan.accidents => {}
+            _ => {
+                self.people.accidents += 1;
+                self.accident(act);
             }
-            Act::Cancel => {
-                self.cancel_move();
-                self.again(self.plan.cancel_every, act);
-            }
-            Act::Trim => {
-                let node = self.any_node();
-                for disk in self.nodes[node].disks.values_mut() {
-                    disk.log.deltas.clear();
-                }
-                self.again(self.plan.trim_every, act);
-            }
-            Act::Crash => {
-                let node = self.any_node();
-                if self.nodes[node].up {
-                    self.people.crashes += 1;
-                    self.crash(node);
-                    let delay = self.random.micros(1_000, 2_000_000);
-                    self.later(delay, Happening::Act(Act::Start(node)));
-                }
-                self.again(self.plan.crash_every, act);
-            }
-            Act::Start(node) => {
-                if !self.nodes[node].up {
-                    self.start(node);
-                }
-            }
-            Act::Break => {
-                if let Some(wire) = self.any_wire() {
-                    self.break_wire(wire, None);
-                }
-                self.again(self.plan.break_every, act);
-            }
-            Act::Cut => {
-                if let Some(wire) = self.any_wire() {
-                    self.cut(wire);
-                }
-                self.again(self.plan.cut_every, act);
-            }
-            Act::Part => {
-                self.part();
-                self.again(self.plan.part_every, act);
-            }
-            Act::Heal => self.heal(),
         }
+        self.again(act);
     }
 
-    fn any_node(&mut self) -> usize {
+    pub fn any_node(&mut self) -> usize {
         self.random.below(self.nodes.len() as u64) as usize
-    }
-
-    fn any_wire(&mut self) -> Option<WireId> {
-        let count = self.network.wires.len() as u64;
-        let nth = self.random.below(count) as usize;
-        self.network.wires.keys().nth(nth).copied()
-    }
-
-    fn cut(&mut self, wire: WireId) {
-        if let Some(wire) = self.network.wires.get_mut(&wire) {
-            wire.cut = true;
-        }
-    }
-
-    /// Two nodes can't reach each other for a while.
-    fn part(&mut self) {
-        let (one, two) = (self.any_node(), self.any_node());
-        if self.random.chance(500) {
-            self.network.parted.clear();
-        }
-        if one == two {
-            return;
-        }
-        self.network.parted.push((one.min(two), one.max(two)));
-        for wire in self.network.wires.values_mut() {
-            let nodes = wire.ends.map(|end| end.place.node);
-            if nodes == [one, two] || nodes == [two, one] {
-                wire.cut = true;
-            }
-        }
-    }
-
-    /// No accidents from here on: everybody runs and reaches everybody.
-    fn heal(&mut self) {
-        self.say(|| "faults end".to_owned());
-        self.network.parted.clear();
-        for node in 0..self.nodes.len() {
-            if !self.nodes[node].up {
-                self.start(node);
-            }
-        }
-    }
-
-    /// An application tries the nodes until one takes its write.
-    fn write(&mut self, id: PartitionId) {
-        let write = self.people.next_write + 1;
-        let first = self.any_node();
-        let count = self.nodes.len();
-        for node in (0..count).map(|step| (first + step) % count) {
-            let disk = self.nodes[node].disks.get_mut(&id);
-            let Some(live) = disk.and_then(|disk| disk.live.as_mut()) else {
-                continue;
-            };
-            if live.commit(write) {
-                self.people.next_write = write;
-                self.people.acknowledged.entry(id).or_default().push(write);
-                self.committed(node, id);
-                break;
-            }
-        }
-        // Applications rest once nothing goes wrong any more, so that a run comes to an end.
-        let quiet = self.now > self.people.faulty_until + Span::secs(10);
-        if !quiet {
-            self.again(self.plan.write_every, Act::Write(id));
-        }
     }
 
     fn ask(&mut self, node: usize, id: PartitionId, query: Query) {
@@ -215,7 +161,7 @@ impl World {
         let partition = self.names[&id].clone();
         let to = self.any_node();
         let to = NodeName::new(&self.nodes[to].name).expect("a node name");
-        let query = match self.random.below(8) {
+        let query = match self.random.below(16) {
             0 => Query::AddShadow { partition, to },
             1 => {
                 self.people.unwanted = true;
@@ -224,7 +170,7 @@ impl World {
                     node: to,
                 }
             }
-            2 => Query::Rollback { partition },
+            2..4 => Query::Rollback { partition },
             _ => Query::StartMove {
                 partition,
                 to,
@@ -234,11 +180,8 @@ impl World {
         };
         self.people.moves += 1;
         for node in 0..self.nodes.len() {
-            let serves = self.nodes[node]
-                .disks
-                .get(&id)
-                .is_some_and(|disk| disk.live.is_some());
-            if serves {
+            let disk = self.nodes[node].disks.get(&id);
+            if disk.is_some_and(|disk| disk.live.is_some()) {
                 self.ask(node, id, query.clone());
             }
         }
@@ -254,9 +197,30 @@ impl World {
         }
     }
 
-    fn newest_move(&mut self, place: super::world::Place) -> Option<MoveId> {
-        use foreshadow::effect::Effect;
-        use foreshadow::serve::reply::Reply;
+    /// Somebody makes a shadow the owner: mostly where its owner does not run.
+    fn promote(&mut self) {
+        let id = self.any_partition();
+        let partition = self.names[&id].clone();
+        let held = |node: &super::world::Node| {
+            let disk = node.disks.get(&id);
+            disk.is_some_and(|disk| disk.copy.is_some())
+        };
+        let owner = self.keeper.records.get(&id).map(|record| record.owner);
+        let runs = |node: &super::world::Node| node.up && Some(node.id) == owner;
+        if self.nodes.iter().any(runs) && !self.random.chance(150) {
+            return;
+        }
+        let force = self.random.chance(400);
+        let first = self.any_node();
+        let count = self.nodes.len();
+        for node in (0..count).map(|step| (first + step) % count) {
+            if self.nodes[node].up && held(&self.nodes[node]) {
+                return self.ask(node, id, Query::Promote { partition, force });
+            }
+        }
+    }
+
+    fn newest_move(&mut self, place: Place) -> Option<MoveId> {
         let now = self.now;
         let shard = self.nodes[place.node].shards.get_mut(place.shard)?;
         let mut out = Effects::default();

@@ -4,71 +4,143 @@ use wal::Span;
 
 use super::random::Random;
 
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub nodes: usize,
-    pub shards: u16,
-    pub partitions: usize,
-    pub copies: u16,
-    pub keep_reverse: bool,
-    /// Microseconds, at most, of a message and of a step on disk.
-    pub latency: u64,
-    pub disk: u64,
-    /// Faults last as long.
-    pub faulty: Span,
-    /// Mean time between faults of each kind, in microseconds; 0: never.
-    pub crash_every: u64,
-    pub break_every: u64,
-    pub cut_every: u64,
-    pub part_every: u64,
-    pub move_every: u64,
-    pub cancel_every: u64,
-    pub trim_every: u64,
-    pub write_every: u64,
-    /// In a thousand.
-    pub dial_fails: u64,
-    pub work_fails: u64,
-    pub answers_lost: u64,
+/// A struct of numbers that can be set by name, so that a smaller failing run can be told.
+macro_rules! numbers {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$meta])*
+        pub struct $name { $($(#[$doc])* pub $field: u64,)* }
+
+        impl $name {
+            pub const NAMES: &[&str] = &[$(stringify!($field)),*];
+
+            pub fn field(&mut self, name: &str) -> Option<&mut u64> {
+                match name {
+                    $(stringify!($field) => Some(&mut self.$field),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+numbers! {
+    /// Times are in microseconds. `every` is the mean time between two of a kind, 0 for never.
+    #[derive(Clone, Debug)]
+    pub struct Plan {
+        nodes,
+        shards,
+        partitions,
+        /// Connections per database.
+        writers,
+        copies,
+        keep_reverse,
+        /// In a thousand databases: how many are native logs, and connections that sync each commit.
+        native,
+        full,
+        /// Longest times of a message, of a step on disk, of the coordinator.
+        latency,
+        disk,
+        keeper,
+        /// Accidents begin as long.
+        faulty,
+        /// Accidents that are let happen: for making a failing run smaller.
+        accidents,
+        /// Accidents go on to the very end, where nothing is asked but safety.
+        endless,
+        crash_every,
+        power_every,
+        kill_every,
+        break_every,
+        cut_every,
+        part_every,
+        keeper_down_every,
+        full_every,
+        slow_every,
+        move_every,
+        cancel_every,
+        promote_every,
+        trim_every,
+        checkpoint_every,
+        write_every,
+        /// In a thousand.
+        dial_fails,
+        work_fails,
+        answers_lost,
+        stalls,
+    }
 }
 
 impl Plan {
     pub fn draw(random: &mut Random) -> Plan {
-        let mut often = |per_mille: u64, first: u64, last: u64| {
-            if random.chance(per_mille) {
-                random.between(first, last)
-            } else {
-                0
-            }
+        // Some runs are in a hurry: moves follow each other faster than news of them spread.
+        let hurry = random.chance(300);
+        let mut often = |per_mille: u64, first: u64, last: u64| match random.chance(per_mille) {
+            true => random.between(first, last),
+            false => 0,
         };
         let crash_every = often(700, 100_000, 3_000_000);
+        let power_every = often(250, 300_000, 5_000_000);
+        let kill_every = often(300, 50_000, 2_000_000);
         let break_every = often(600, 20_000, 2_000_000);
         let cut_every = often(300, 200_000, 4_000_000);
         let part_every = often(300, 500_000, 5_000_000);
+        let keeper_down_every = often(250, 300_000, 4_000_000);
+        let full_every = often(150, 500_000, 5_000_000);
+        let slow_every = often(200, 300_000, 4_000_000);
         let cancel_every = often(300, 50_000, 1_000_000);
+        let promote_every = often(200, 200_000, 4_000_000);
         let trim_every = often(300, 50_000, 1_000_000);
+        let checkpoint_every = often(500, 20_000, 1_000_000);
         let dial_fails = often(300, 50, 500);
         let work_fails = often(400, 2, 100);
         let answers_lost = often(400, 10, 300);
+        let stalls = often(300, 1, 20);
+        let keeper = match random.chance(if hurry { 700 } else { 200 }) {
+            true => random.between(100_000, 3_000_000),
+            false => 0,
+        };
+        let move_every = match hurry {
+            true => random.between(5_000, 150_000),
+            false => random.between(100_000, 1_500_000),
+        };
         Plan {
-            nodes: random.between(2, 4) as usize,
-            shards: random.between(1, 2) as u16,
-            partitions: random.between(1, 3) as usize,
-            copies: random.between(1, 2) as u16,
-            keep_reverse: random.chance(800),
+            nodes: random.between(2, 4),
+            shards: random.between(1, 2),
+            partitions: if hurry { 1 } else { random.between(1, 3) },
+            writers: random.between(1, 3),
+            copies: random.between(1, 2),
+            keep_reverse: u64::from(random.chance(800)),
+            native: random.between(0, 3) * 333,
+            full: random.between(0, 2) * 500,
             latency: random.between(20, 5_000),
-            disk: random.between(20, 20_000),
-            faulty: Span::millis(random.between(1_000, 15_000)),
+            disk: random.between(20, if hurry { 2_000 } else { 20_000 }),
+            keeper,
+            faulty: random.between(1_000_000, 12_000_000),
+            accidents: u64::MAX,
+            endless: u64::from(random.chance(150)),
             crash_every,
+            power_every,
+            kill_every,
             break_every,
             cut_every,
             part_every,
-            move_every: random.between(50_000, 1_500_000),
+            keeper_down_every,
+            full_every,
+            slow_every,
+            move_every,
             cancel_every,
+            promote_every,
             trim_every,
-            write_every: random.between(500, 50_000),
+            checkpoint_every,
+            write_every: random.between(1_000, 50_000),
             dial_fails,
             work_fails,
             answers_lost,
+            stalls,
         }
+    }
+
+    pub fn faulty(&self) -> Span {
+        Span::micros(self.faulty)
     }
 }

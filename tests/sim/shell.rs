@@ -41,6 +41,7 @@ pub fn refused(reason: &str) -> Failure {
 
 impl World {
     pub fn disk(&mut self, place: Place, id: PartitionId) -> &mut Disk {
+        self.touched.insert(id);
         self.nodes[place.node].disks.entry(id).or_default()
     }
 
@@ -76,7 +77,7 @@ impl World {
 
     pub fn execute(&mut self, place: Place, effect: Effect) {
         self.say(|| format!("{} -> {effect:?}", self.nodes[place.node].name));
-        let disk = self.plan.disk;
+        let disk = self.disk_time(place.node);
         match effect {
             Effect::Engine { ticket, operation } => self.engine(place, ticket, operation),
             Effect::Shadow { ticket, operation } => {
@@ -123,7 +124,7 @@ impl World {
                 self.enqueue(place, NOTES, disk, ticket, Work::Record(note));
             }
             Effect::Coordinate { ticket, request } => {
-                let longest = disk + self.plan.latency;
+                let longest = self.plan.disk + self.plan.latency + self.plan.keeper;
                 self.enqueue(
                     place,
                     COORDINATOR,
@@ -139,14 +140,13 @@ impl World {
     /// The moment something is done; the answer follows.
     pub fn work(&mut self, place: Place, ticket: Ticket, work: Work) {
         self.say(|| format!("{} does {ticket:?}: {work:?}", self.nodes[place.node].name));
-        // What could not be discarded is litter until the next start, and no shadow any more.
-        let discards = matches!(work, Work::Shadow(ShadowOperation::Discard, ..));
-        let fails = self.random.chance(self.plan.work_fails) && self.faulty() && !discards;
+        let fails = self.fails(place.node, &work);
         // Said in the turn in which the frames are handed to the link: no answer of the peer is
         // faster.
         let at_once = matches!(work, Work::Copy(..));
         let result = match work {
             Work::Answer(result) => Some(result),
+            Work::Journal(_) if fails => Some(Err(Failure::Retry("it failed".to_owned()))),
             Work::Journal(position) => {
                 if let Some(copy) = &mut self.disk(place, ticket.partition).copy {
                     copy.synced(position);
@@ -154,7 +154,9 @@ impl World {
                 Some(Ok(Outcome::Durable(position)))
             }
             Work::Coordinate(request) => return self.coordinate(place, ticket, request, fails),
-            Work::Engine(EngineOperation::Freeze { .. }) => self.freeze(place, ticket, fails),
+            Work::Engine(EngineOperation::Freeze { budget }) => {
+                self.freeze(place, ticket, budget, fails)
+            }
             _ if fails => Some(Err(Failure::Retry("it failed".to_owned()))),
             Work::Engine(operation) => Some(self.engine_now(place, ticket.partition, operation)),
             Work::Shadow(operation, payload, cargo) => {
@@ -174,20 +176,39 @@ impl World {
             if at_once {
                 return self.done(place, ticket, result);
             }
-            let delay = self.random.micros(1, 1 + self.plan.disk / 4);
+            let delay = self.random.micros(1, 1 + self.disk_time(place.node) / 4);
             let life = self.nodes[place.node].life;
             let event = Event::Done { ticket, result };
             self.later(delay, Happening::Event { place, life, event });
         }
     }
 
+    /// Whether this step fails: by chance, or because the disk is full.
+    fn fails(&mut self, node: usize, work: &Work) -> bool {
+        // What could not be discarded is litter until the next start, and no shadow any more.
+        let discards = matches!(work, Work::Shadow(ShadowOperation::Discard, ..));
+        let writes = matches!(
+            work,
+            Work::Engine(EngineOperation::Fence | EngineOperation::Lift)
+                | Work::Shadow(..)
+                | Work::Journal(_)
+                | Work::Record(_)
+        );
+        let by_chance = self.random.chance(self.plan.work_fails) && self.faulty();
+        !discards && (by_chance || writes && self.is_full(node))
+    }
+
     pub fn coordinate(&mut self, place: Place, ticket: Ticket, request: Request, fails: bool) {
         let name = self.names[&ticket.partition].clone();
         let node = self.nodes[place.node].id;
         let mut result = Err(Failure::Retry("the coordinator does not answer".to_owned()));
-        if !fails {
+        if !fails && self.now >= self.keeper.down_until {
             let before = self.keeper.epoch(name.id());
             let answer = self.keeper.ask(node, &name, ticket.task, request);
+            let seized = matches!(request, Request::Seize { .. });
+            if seized && let Ok(Outcome::Owned(ownership)) = &answer {
+                self.taken_over(name.id(), ownership.epoch);
+            }
             if !(self.random.chance(self.plan.answers_lost) && self.faulty()) {
                 result = answer;
             }
@@ -195,7 +216,9 @@ impl World {
                 self.spread(name.id());
             }
         }
-        let delay = self.random.micros(1, 1 + self.plan.latency);
+        let delay = self
+            .random
+            .micros(1, 1 + self.plan.latency + self.plan.keeper / 4);
         let life = self.nodes[place.node].life;
         let event = Event::Done { ticket, result };
         self.later(delay, Happening::Event { place, life, event });

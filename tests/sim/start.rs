@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use foreshadow::effect::Note;
 use foreshadow::event::Event;
-use wal::{Lsn, PartitionId, PartitionName, Position};
+use wal::{Lsn, PartitionId, PartitionName, Position, Time};
 
-use super::disk::Disk;
+use super::disk::{Copy, Disk, Log};
 use super::random::Random;
 use super::world::Node;
 
@@ -91,7 +91,7 @@ fn tell(node: &Node, names: &BTreeMap<PartitionId, PartitionName>) -> Vec<(Parti
     events
 }
 
-/// Locks and what was not durable die with the daemon.
+/// Locks and what was not written die with the daemon.
 pub fn daemon_died(disk: &mut Disk, random: &mut Random) {
     if let Some(live) = &mut disk.live {
         live.tail = None;
@@ -103,5 +103,39 @@ pub fn daemon_died(disk: &mut Disk, random: &mut Random) {
     }
     if let Some(copy) = &mut disk.copy {
         copy.crash(random.below(4) as usize);
+    }
+}
+
+/// What was not synced is lost with the machine's power, all or some; the daemon is dead already.
+pub fn power_cut(disk: &mut Disk, random: &mut Random, now: Time, kept: usize) {
+    for left in &mut disk.left {
+        left.power_cut(kept);
+    }
+    if random.chance(700) {
+        let newest = random.below(1 + disk.log.deltas.len() as u64) as usize;
+        disk.log.drop_newest(newest);
+    }
+    if random.chance(100) {
+        disk.log = Log::default();
+    }
+    let Some(mut live) = disk.live.take() else {
+        return;
+    };
+    live.power_cut(kept);
+    let landed = live.landed.filter(|_| now < live.path_durable_at);
+    match landed {
+        // The path is as it was before the exchange; the copy has what was written since.
+        Some(epoch) if random.chance(500) => {
+            let position = Position {
+                epoch,
+                lsn: Lsn(1),
+                digest: live.content.digest(),
+            };
+            let mut copy = Copy::at(live.content, position);
+            copy.landing = Some(epoch);
+            copy.undone = true;
+            disk.copy = Some(copy);
+        }
+        _ => disk.live = Some(live),
     }
 }

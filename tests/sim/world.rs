@@ -1,6 +1,7 @@
 //! Time, the queue of what is to happen, and the nodes it happens to.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
 use foreshadow::effect::{Effects, Note};
@@ -10,14 +11,17 @@ use foreshadow::shard::{Peer, Settings, Shard};
 use foreshadow::{ship, switch};
 use wal::{NodeId, PartitionId, PartitionName, Span, Time};
 
-use super::disk::{Content, Disk, Live};
+use super::disk::{Content, Disk};
 use super::invariants;
 use super::keeper::Keeper;
+use super::ledger::Ledgers;
+use super::live::{Kind, Live};
 use super::network::{End, Network, Parcel, Payload, WireId};
 use super::people::{Act, People};
 use super::plan::Plan;
 use super::random::Random;
 use super::shell::Work;
+use super::writers::Connection;
 
 /// A run takes a hundred thousand steps; one that takes more goes round in circles.
 const STEPS_MAX: u64 = 3_000_000;
@@ -42,6 +46,11 @@ pub struct Node {
     pub disks: BTreeMap<PartitionId, Disk>,
     pub notes: BTreeMap<PartitionId, Note>,
     pub wishes: BTreeMap<(PartitionId, NodeId), Note>,
+    /// Without power: nothing runs.
+    pub dark: bool,
+    /// Nothing can be written, or only slowly, until then.
+    pub full_until: Time,
+    pub slow_until: Time,
     /// When each queue of helper threads is free again.
     pub busy: BTreeMap<(PartitionId, u8), Time>,
 }
@@ -106,7 +115,11 @@ pub struct World {
     pub network: Network,
     pub keeper: Keeper,
     pub people: People,
-    queue: BTreeMap<(Time, u64), Happening>,
+    pub ledgers: Ledgers,
+    pub writers: Vec<Connection>,
+    pub next_write: u32,
+    kinds: BTreeMap<PartitionId, Kind>,
+    queue: Queue,
     next: u64,
     frames: BTreeMap<FrameKey, (Rc<Payload>, Cargo)>,
     pub steps: u64,
@@ -114,51 +127,125 @@ pub struct World {
     /// The first broken promise.
     pub broken: Option<String>,
     pub memory: invariants::Memory,
+    /// What may have changed since the promises were looked at.
+    pub touched: BTreeSet<PartitionId>,
+}
+
+/// What is going to happen, by time and then in the order in which it was asked for.
+#[derive(Default)]
+struct Queue {
+    order: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    slots: Vec<Option<Happening>>,
+    free: Vec<usize>,
+}
+
+impl Queue {
+    fn push(&mut self, time: Time, number: u64, happening: Happening) {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+        };
+        self.slots[slot] = Some(happening);
+        self.order.push(Reverse((time, number, slot)));
+    }
+
+    /// The next one, if it is not after `end`.
+    fn pop(&mut self, end: Time) -> Option<(Time, Happening)> {
+        let Reverse((time, _, _)) = *self.order.peek()?;
+        if time > end {
+            return None;
+        }
+        let Reverse((time, _, slot)) = self.order.pop()?;
+        self.free.push(slot);
+        Some((time, self.slots[slot].take()?))
+    }
 }
 
 impl World {
-    pub fn new(seed: u64, trace: bool) -> World {
+    /// The world of a seed, with some numbers of its plan `set` otherwise.
+    pub fn new(seed: u64, set: &[(String, u64)], trace: bool) -> World {
         let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        for (name, value) in set {
+            *plan.field(name).expect("the command line was checked") = *value;
+        }
         let names = (0..plan.partitions).map(|number| {
             let name = PartitionName::new(&format!("t{number}.db")).expect("a plain name");
             (name.id(), name)
         });
         let mut world = World {
             now: Time(1_000_000_000),
-            nodes: (0..plan.nodes)
+            nodes: (0..plan.nodes as usize)
                 .map(|index| make_node(&plan, index))
                 .collect(),
             names: names.collect(),
             network: Network::default(),
             keeper: Keeper::default(),
             people: People::default(),
-            queue: BTreeMap::new(),
+            ledgers: Ledgers::new(),
+            writers: Vec::new(),
+            next_write: 0,
+            kinds: BTreeMap::new(),
+            queue: Queue::default(),
             next: 0,
             frames: BTreeMap::new(),
             steps: 0,
             trace,
             broken: None,
             memory: invariants::Memory::default(),
+            touched: BTreeSet::new(),
             random,
             plan,
         };
-        let ids: Vec<PartitionId> = world.names.keys().copied().collect();
-        for id in ids {
-            let home = world.random.below(world.plan.nodes as u64) as usize;
-            world.nodes[home].disks.entry(id).or_default().live =
-                Some(Live::new(Content::default()));
-        }
-        for node in 0..world.plan.nodes {
-            world.start(node);
-        }
+        world.populate();
         world.begin();
         world
     }
 
+    /// Databases at their homes, connections, and daemons that start.
+    fn populate(&mut self) {
+        let ids: Vec<PartitionId> = self.names.keys().copied().collect();
+        for id in ids {
+            let home = self.any_node();
+            let kind = match self.random.chance(self.plan.native) {
+                true => Kind::Native,
+                false => Kind::Sqlite,
+            };
+            self.kinds.insert(id, kind);
+            let generation = self.new_generation();
+            let live = Live::new(kind, generation, Content::default());
+            self.nodes[home].disks.entry(id).or_default().live = Some(live);
+            self.ledgers.entry(id).or_default();
+            for _ in 0..self.plan.writers {
+                let full = self.random.chance(self.plan.full);
+                self.writers.push(Connection {
+                    partition: id,
+                    open: None,
+                    full,
+                    attempt: 0,
+                });
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.start(node);
+        }
+    }
+
+    pub fn kind_of(&self, id: PartitionId) -> Kind {
+        self.kinds[&id]
+    }
+
+    pub fn new_generation(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     pub fn at(&mut self, time: Time, happening: Happening) {
         self.next += 1;
-        self.queue.insert((time, self.next), happening);
+        self.queue.push(time, self.next, happening);
     }
 
     pub fn later(&mut self, delay: Span, happening: Happening) {
@@ -197,13 +284,9 @@ impl World {
     /// Runs until `end`, or until a promise is broken.
     pub fn run_until(&mut self, end: Time) {
         while self.broken.is_none() {
-            let Some(entry) = self.queue.first_entry() else {
-                return;
-            };
-            if entry.key().0 > end {
+            let Some((time, happening)) = self.queue.pop(end) else {
                 break;
-            }
-            let ((time, _), happening) = entry.remove_entry();
+            };
             self.now = time;
             self.steps += 1;
             self.happen(happening);
@@ -277,7 +360,7 @@ impl World {
         let Some(record) = self.keeper.records.get(&partition) else {
             return;
         };
-        let (name, ownership) = (record.name.clone(), ownership(record));
+        let (name, ownership) = (record.name.clone(), ownership(record, self.nodes[node].id));
         self.tell(
             self.place_of(node, partition),
             Event::Owned { name, ownership },
@@ -312,7 +395,11 @@ impl World {
     /// A daemon starts and finds what is on its disk, as runtime/recover.rs tells it.
     pub fn start(&mut self, node: usize) {
         let world = &mut self.nodes[node];
+        if world.up {
+            return;
+        }
         world.up = true;
+        world.dark = false;
         world.life += 1;
         world.busy.clear();
         world.shards = world.settings.iter().cloned().map(Shard::new).collect();
@@ -346,6 +433,7 @@ impl World {
             let own = ends.iter().find(|end| end.place.node == node);
             self.break_wire(id, own.map(|end| end.place));
         }
+        self.touched.extend(self.names.keys());
         for disk in self.nodes[node].disks.values_mut() {
             super::start::daemon_died(disk, &mut self.random);
         }
@@ -376,32 +464,32 @@ fn node_name(index: usize) -> String {
 }
 
 fn make_node(plan: &Plan, index: usize) -> Node {
-    let others = (0..plan.nodes).filter(|other| *other != index);
+    let others = (0..plan.nodes as usize).filter(|other| *other != index);
     let peers: BTreeMap<NodeId, Peer> = others
         .map(|other| {
             let name = node_name(other);
             let peer = Peer {
                 name: name.clone(),
                 address: String::new(),
-                lanes: plan.shards,
+                lanes: plan.shards as u16,
             };
             (NodeId::of(&name), peer)
         })
         .collect();
     let name = node_name(index);
-    let settings = (0..plan.shards).map(|shard| Settings {
+    let settings = (0..plan.shards as u16).map(|shard| Settings {
         node: NodeId::of(&name),
         name: name.clone(),
         cluster: "sim".to_owned(),
         shard,
-        shards: plan.shards,
+        shards: plan.shards as u16,
         peers: peers.clone(),
         ship: ship::Settings {
-            copies: plan.copies,
+            copies: plan.copies as u16,
             ..ship::Settings::default()
         },
         switch: switch::Settings {
-            keep_reverse: plan.keep_reverse,
+            keep_reverse: plan.keep_reverse > 0,
             ..switch::Settings::default()
         },
     });
@@ -410,6 +498,9 @@ fn make_node(plan: &Plan, index: usize) -> Node {
         settings: settings.collect(),
         name,
         up: false,
+        dark: false,
+        full_until: Time(0),
+        slow_until: Time(0),
         life: 0,
         shards: Vec::new(),
         timers: Vec::new(),

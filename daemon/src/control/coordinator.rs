@@ -3,8 +3,9 @@
 //! | request | effect |
 //! |---|---|
 //! | claim | owner = asker and epoch = 1, if the partition has no record yet |
-//! | reserve | the next epoch, given to nobody else, whether or not it is ever used |
+//! | reserve | the next epoch, given to its owner alone, whether or not it is ever used |
 //! | pass | owner and epoch change together if both are still what the asker expects |
+//! | seize | the asker owns it under the next epoch, if the owner is still whom it expects |
 //!
 //! Invariants: epochs only grow (I4); an epoch is reserved once; a pass succeeds once. The owner of
 //! a partition is a matter of record, never of time: no lease is trusted here.
@@ -81,6 +82,8 @@ pub struct OwnerRecord {
     pub epoch: Epoch,
     /// Who owned it before: where a rollback goes.
     pub previous: Option<NodeId>,
+    /// Who else owned it before, each once: a database that is found there is an old one.
+    pub formers: Vec<NodeId>,
     /// The highest epoch ever given out; at least `epoch`.
     pub reserved: Epoch,
     /// When it changed last, in the order of all changes.
@@ -110,10 +113,13 @@ pub struct Request {
 pub enum Act {
     /// Own it under epoch 1 if nobody ever did; answered with the record in any case.
     Claim { node: NodeId },
-    /// Give out the next epoch, for a switchover that `node` prepares.
+    /// Give out the next epoch, for a switchover that `node`, its owner, prepares.
     Reserve { node: NodeId },
     /// `expected` hands over to `to`, whose epoch was reserved. Asking again is harmless.
     Pass { expected: Holder, to: Holder },
+    /// `node` takes over from `expected` without its word. The epoch is given out in the same act:
+    /// it is newer than all that the former owner reserved, and that one reserves no more.
+    Seize { expected: Holder, node: NodeId },
 }
 
 /// The record is not what the asker expected; nothing was changed.
@@ -159,6 +165,31 @@ pub enum Error {
 }
 
 impl OwnerRecord {
+    /// The record once `to` has it.
+    fn passed(&self, to: Holder, revision: Revision) -> OwnerRecord {
+        OwnerRecord {
+            owner: to.node,
+            epoch: to.epoch,
+            // Whoever takes over from itself, for want of an answer, had it from somebody else.
+            previous: match self.owner == to.node {
+                true => self.previous,
+                false => Some(self.owner),
+            },
+            formers: self.formers_after(to.node),
+            reserved: self.reserved.max(to.epoch),
+            revision,
+            ..self.clone()
+        }
+    }
+
+    /// The former owners once `next` owns it.
+    fn formers_after(&self, next: NodeId) -> Vec<NodeId> {
+        let all = self.formers.iter().copied();
+        let others = all.filter(|one| *one != self.owner && *one != next);
+        let last = (self.owner != next).then_some(self.owner);
+        others.chain(last).collect()
+    }
+
     pub fn holder(&self) -> Holder {
         Holder {
             node: self.owner,
@@ -184,10 +215,13 @@ pub fn decide(
                 owner: node,
                 epoch: Epoch(1),
                 previous: None,
+                formers: Vec::new(),
                 reserved: Epoch(1),
                 revision: next,
             })),
-            Act::Reserve { .. } | Act::Pass { .. } => Err(Conflict::Unknown(name.clone())),
+            Act::Reserve { .. } | Act::Pass { .. } | Act::Seize { .. } => {
+                Err(Conflict::Unknown(name.clone()))
+            }
         };
     };
     if record.name != *name {
@@ -198,6 +232,7 @@ pub fn decide(
     }
     match request.act {
         Act::Claim { .. } => Ok(None),
+        Act::Reserve { node } if record.owner != node => Err(Conflict::Owner(record.clone())),
         Act::Reserve { .. } => {
             let reserved = Epoch(record.reserved.0 + 1);
             Ok(Some(OwnerRecord {
@@ -218,13 +253,14 @@ pub fn decide(
                 record: record.clone(),
             })
         }
-        Act::Pass { to, .. } => Ok(Some(OwnerRecord {
-            owner: to.node,
-            epoch: to.epoch,
-            previous: Some(record.owner),
-            revision: next,
-            ..record.clone()
-        })),
+        Act::Pass { to, .. } => Ok(Some(record.passed(to, next))),
+        Act::Seize { expected, .. } if record.holder() != expected => {
+            Err(Conflict::Owner(record.clone()))
+        }
+        Act::Seize { node, .. } => {
+            let epoch = Epoch(record.reserved.0 + 1);
+            Ok(Some(record.passed(Holder { node, epoch }, next)))
+        }
     }
 }
 
@@ -306,6 +342,44 @@ mod tests {
     }
 
     #[test]
+    fn a_takeover_outdates_what_the_former_owner_reserved() {
+        let record = owned_by_a(7);
+        let seize = request(Act::Seize {
+            expected: record.holder(),
+            node: B,
+        });
+        let seized = decide(Some(&record), &seize, Revision(2));
+        let seized = seized.expect("seizes").expect("new");
+        assert_eq!((seized.owner, seized.epoch), (B, Epoch(8)));
+        for late in [pass(1, 7), request(Act::Reserve { node: A }), seize] {
+            let answer = decide(Some(&seized), &late, Revision(3));
+            assert_eq!(answer, Err(Conflict::Owner(seized.clone())), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn former_owners_are_remembered_each_once() {
+        let mut record = owned_by_a(4);
+        for (from, to, epoch) in [(A, B, 2), (B, A, 3), (A, NodeId(3), 4)] {
+            let expected = Holder {
+                node: from,
+                epoch: record.epoch,
+            };
+            let to = Holder {
+                node: to,
+                epoch: Epoch(epoch),
+            };
+            let passed = decide(
+                Some(&record),
+                &request(Act::Pass { expected, to }),
+                Revision(epoch),
+            );
+            record = passed.expect("passes").expect("new");
+        }
+        assert_eq!(record.formers, [B, A], "the last one last");
+    }
+
+    #[test]
     fn an_epoch_is_given_out_once() {
         let one = decide(
             Some(&owned_by_a(1)),
@@ -313,7 +387,7 @@ mod tests {
             Revision(2),
         );
         let one = one.expect("reserves").expect("new");
-        let two = decide(Some(&one), &request(Act::Reserve { node: B }), Revision(3));
+        let two = decide(Some(&one), &request(Act::Reserve { node: A }), Revision(3));
         let two = two.expect("reserves").expect("new");
         assert_eq!((one.reserved, two.reserved), (Epoch(2), Epoch(3)));
         assert_eq!(two.epoch, Epoch(1), "reserving changes no owner");

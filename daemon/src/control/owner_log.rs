@@ -20,8 +20,8 @@
 //! | 40 | owner |
 //! | 44 | previous owner |
 //! | 48 | 1 if there is a previous owner, else 0 |
-//! | 52 | 0 |
-//! | 56 | name |
+//! | 52 | number of former owners |
+//! | 56 | name, then each former owner in 4 bytes |
 //!
 //! A later record of a partition replaces an earlier one. A crash can tear only the group that was
 //! being written, which nobody was promised: what does not check is cut off. A record that does not
@@ -34,6 +34,8 @@ use super::coordinator::{OwnerRecord, Revision};
 
 pub const HEADER_LEN: usize = 24;
 const RECORD_LEN: usize = 56;
+/// More nodes than a cluster has.
+const FORMERS_MAX: usize = 4096;
 const MAGIC: [u8; 8] = *b"FSOWN\0\0\x01";
 
 /// A file that can't be believed, from byte `offset` on.
@@ -98,11 +100,14 @@ pub fn encode(record: &OwnerRecord, group: Revision, out: &mut Vec<u8>) {
         record.owner.0,
         previous.map_or(0, |node| node.0),
         previous.is_some().into(),
-        0,
+        record.formers.len() as u32,
     ] {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.extend_from_slice(name);
+    for node in &record.formers {
+        out.extend_from_slice(&node.0.to_le_bytes());
+    }
     let crc = crc_of(&out[start..]);
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
 }
@@ -151,14 +156,17 @@ pub fn scan(bytes: &[u8], place: Place) -> Result<Scanned, Damage> {
 fn decode(bytes: &[u8]) -> Option<(OwnerRecord, Revision, usize)> {
     let head: &[u8; RECORD_LEN] = bytes.first_chunk()?;
     let name_len = u32_at(head, 0) as usize;
-    if name_len > wal::ids::PARTITION_NAME_LEN_MAX {
+    let formers = u32_at(head, 52) as usize;
+    if name_len > wal::ids::PARTITION_NAME_LEN_MAX || formers > FORMERS_MAX {
         return None;
     }
-    let whole = bytes.get(..RECORD_LEN + name_len)?;
+    let name_end = RECORD_LEN + name_len;
+    let whole = bytes.get(..name_end + 4 * formers)?;
     if crc_of(whole) != u32_at(head, 4) {
         return None;
     }
-    let name = PartitionName::new(std::str::from_utf8(&whole[RECORD_LEN..]).ok()?)?;
+    let name = PartitionName::new(std::str::from_utf8(&whole[RECORD_LEN..name_end]).ok()?)?;
+    let formers = (0..formers).map(|nth| NodeId(u32_at(whole, name_end + 4 * nth)));
     let previous = (u32_at(head, 48) == 1).then(|| NodeId(u32_at(head, 44)));
     let record = OwnerRecord {
         partition: name.id(),
@@ -166,6 +174,7 @@ fn decode(bytes: &[u8]) -> Option<(OwnerRecord, Revision, usize)> {
         owner: NodeId(u32_at(head, 40)),
         epoch: Epoch(u64_at(head, 24)),
         previous,
+        formers: formers.collect(),
         reserved: Epoch(u64_at(head, 32)),
         revision: Revision(u64_at(head, 8)),
     };
@@ -207,6 +216,7 @@ mod tests {
             owner: NodeId(7),
             epoch: Epoch(3),
             previous: revision.is_multiple_of(2).then_some(NodeId(0)),
+            formers: (0..revision as u32).map(NodeId).collect(),
             reserved: Epoch(4),
             revision: Revision(revision),
         }
@@ -238,6 +248,10 @@ mod tests {
             .map(|one| one.name.as_str())
             .collect();
         assert_eq!(names, ["a", "b", "longer/name.db", "d"]);
+        assert_eq!(
+            scanned.records[2].formers,
+            [NodeId(0), NodeId(1), NodeId(2)]
+        );
         assert_eq!(scanned.records[1], record("b", 2));
         assert_eq!(scanned.valid_len, bytes.len());
     }

@@ -25,7 +25,7 @@ pub fn run(
                 act: Act::Claim { node },
             },
             move |answer| {
-                reply(owned(answer));
+                reply(owned(answer, node));
             },
         ),
         Request::Reserve { .. } => {
@@ -53,44 +53,27 @@ pub fn run(
                 expected,
                 to: Holder { node: to, epoch },
             };
-            desk.submit(Asked { name, act }, move |answer| reply(owned(answer)));
+            desk.submit(Asked { name, act }, move |answer| {
+                reply(owned(answer, node))
+            });
         }
         Request::Seize { from, epoch } => {
-            let held = Holder { node: from, epoch };
-            seize(desk, node, name, held, reply);
+            let expected = Holder { node: from, epoch };
+            let act = Act::Seize { expected, node };
+            desk.submit(Asked { name, act }, move |answer| {
+                reply(owned(answer, node))
+            });
         }
     }
 }
 
-/// Unplanned takeover: an epoch of its own, then the compare-and-set.
-fn seize(
-    desk: &Desk,
-    node: NodeId,
-    name: PartitionName,
-    expected: Holder,
-    reply: impl FnOnce(Result<Outcome, Failure>) + Send + 'static,
-) {
-    let (again, asked) = (desk.clone(), name.clone());
-    let act = Act::Reserve { node };
-    desk.submit(Asked { name, act }, move |answer| {
-        let epoch = match settled(answer) {
-            Ok(record) => record.reserved,
-            Err(failure) => return reply(Err(failure)),
-        };
-        let to = Holder { node, epoch };
-        let act = Act::Pass { expected, to };
-        again.submit(Asked { name: asked, act }, move |answer| {
-            reply(owned(answer))
-        });
-    });
-}
-
 /// The coordinator's record as the brain sees it.
-pub fn ownership(record: &OwnerRecord) -> Ownership {
+pub fn ownership(record: &OwnerRecord, node: NodeId) -> Ownership {
     Ownership {
         owner: record.owner,
         epoch: record.epoch,
         previous: record.previous,
+        formerly: record.formers.contains(&node),
         reserved: record.reserved,
     }
 }
@@ -102,12 +85,12 @@ fn answer_to(
     move |result| mailbox.post(Mail::Event(Event::Done { ticket, result }))
 }
 
-fn owned(answer: Answer) -> Result<Outcome, Failure> {
+fn owned(answer: Answer, node: NodeId) -> Result<Outcome, Failure> {
     match answer {
         Err(failure) => Err(Failure::Retry(failure.to_string())),
-        Ok(Ok(record)) => Ok(Outcome::Owned(ownership(&record))),
+        Ok(Ok(record)) => Ok(Outcome::Owned(ownership(&record, node))),
         Ok(Err(Conflict::Owner(record) | Conflict::Epoch { record, .. })) => {
-            Ok(Outcome::Conflict(ownership(&record)))
+            Ok(Outcome::Conflict(ownership(&record, node)))
         }
         Ok(Err(conflict)) => Err(Failure::Refused(conflict.to_string())),
     }

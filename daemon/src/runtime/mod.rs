@@ -58,7 +58,7 @@ use io::journal::Journal as Segments;
 use io::probe::Probe;
 use io::reactor::{End, Next, Shard as ShardThread, spawn_shard};
 use io::urgent::Urgent;
-use wal::ShardIndex;
+use wal::{NodeId, ShardIndex};
 
 use self::copies::Copies;
 use self::host::Host;
@@ -130,8 +130,8 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     let post = notices::post_to(events);
     let crew = Crew::start(&setup, journals, recovered, Noticeboard(post))?;
     crew.help("owners", {
-        let shards = crew.mailboxes.clone();
-        move || tell_owners(&owners, &shards)
+        let (node, shards) = (setup.config.node.id, crew.mailboxes.clone());
+        move || tell_owners(&owners, node, &shards)
     })?;
     crew.help("front", {
         let (setup, shards) = (Arc::clone(&setup), crew.mailboxes.clone());
@@ -174,10 +174,11 @@ fn describe(probe: &Probe) -> serde_json::Map<String, serde_json::Value> {
 
 fn tell_owners(
     owners: &flume::Receiver<crate::control::coordinator::OwnerRecord>,
+    node: NodeId,
     shards: &[Mailbox],
 ) {
     while let Ok(record) = owners.recv() {
-        let ownership = errands::ownership(&record);
+        let ownership = errands::ownership(&record, node);
         discover::tell(
             shards,
             &record.name,

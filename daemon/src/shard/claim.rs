@@ -74,8 +74,8 @@ impl Partition {
             self.retire(ownership.owner, Position::default(), true, out);
             return;
         }
-        // Taken over while this node was away: its applications must not write on.
-        if ownership.previous == Some(node) {
+        // Taken over while this node was away, once or more: its applications must not write on.
+        if ownership.formerly {
             self.retire(ownership.owner, Position::default(), false, out);
             return;
         }

@@ -16,7 +16,7 @@ impl Shard {
         ownership: Ownership,
         out: &mut Effects,
     ) {
-        let id = name.id();
+        let (id, node) = (name.id(), self.settings.node);
         let partition = self.known(name);
         let newer = partition
             .ownership
@@ -26,10 +26,14 @@ impl Shard {
         }
         partition.ownership = Some(ownership);
         partition.await_offer(now);
+        if ownership.owner == node {
+            partition.take_over_if_given(out);
+            return;
+        }
+        partition.give_up_landing(now, ownership.epoch, out);
         let deposed = partition
             .owner()
-            .is_some_and(|owner| owner.position.epoch < ownership.epoch)
-            && ownership.owner != self.settings.node;
+            .is_some_and(|owner| owner.position.epoch < ownership.epoch);
         if deposed {
             self.on_superseded(id, ownership, out);
         }

@@ -8,6 +8,7 @@
 mod ask;
 mod claim;
 mod deposed;
+mod landing;
 mod links;
 mod moves;
 mod orphan;

@@ -175,7 +175,7 @@ impl Shard {
             (Task::Pass, Ok(Outcome::Conflict(ownership)))
                 if partition
                     .passing
-                    .is_some_and(|ours| ownership.epoch < ours.epoch) =>
+                    .is_some_and(|ours| ownership.epoch < ours.expected) =>
             {
                 // An earlier switchover was not told yet: try from what is recorded now.
                 if let Some(passing) = &mut partition.passing {
@@ -191,6 +191,11 @@ impl Shard {
             (Task::Seize, Ok(Outcome::Owned(ownership))) => {
                 partition.ownership = Some(ownership);
                 partition.take_over(ownership, out);
+            }
+            // An earlier request of this node won; its answer was lost.
+            (Task::Seize, Ok(Outcome::Conflict(ownership))) if ownership.owner == node => {
+                partition.ownership = Some(ownership);
+                partition.take_over_if_given(out);
             }
             (Task::Seize, result) => {
                 let text = format!("{}: not taken over: {result:?}", partition.name);

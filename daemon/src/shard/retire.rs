@@ -28,6 +28,7 @@ impl Partition {
             owner: to,
             epoch,
             previous,
+            formerly: true,
             reserved: epoch,
         });
         self.note = Some(Note::Released { epoch, to });

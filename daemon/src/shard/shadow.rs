@@ -8,7 +8,7 @@ use wal::message::{Message, Standing, Verdict};
 use super::links::LinkKey;
 use super::partition::{Partition, Role, Shadow};
 use super::{Settings, Shard, publish};
-use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind};
+use crate::effect::{Effect, Effects, Note, NoticeKind};
 use crate::event::{Failure, Outcome, Ownership, Task, Ticket};
 use crate::mutation::{self, Mutation};
 use crate::ship::receiver::Receiver;
@@ -137,7 +137,7 @@ impl Partition {
         }
         let ours = self.owns_since(at.epoch);
         match &mut self.role {
-            Role::Remote | Role::Refused { .. } if !ours => {
+            Role::Remote if !ours => {
                 let mut receiver = Receiver::new(partition, Epoch(0));
                 receiver.on_offer(link, at, page_size, attributes, out);
                 let target = Target::new(partition, at.epoch);
@@ -158,7 +158,12 @@ impl Partition {
                     },
                 );
             }
-            Role::Shadow(_) | Role::Retiring { .. } | Role::Claiming => {
+            Role::Shadow(_)
+            | Role::Retiring { .. }
+            | Role::Claiming
+            | Role::Refused {
+                retry_at: Some(_), ..
+            } => {
                 out.send(
                     link,
                     Message::Stand {
@@ -166,6 +171,11 @@ impl Partition {
                         standing: Standing::Busy,
                     },
                 );
+            }
+            // A shadow would take the path of a database that is here, writers and all.
+            Role::Refused { reason, .. } => {
+                let reason = format!("a database of that name is here, and is not ours: {reason}");
+                out.send(link, Message::Decline { partition, reason });
             }
             _ => {
                 let reason = format!("this node serves {} itself", self.name);
@@ -176,10 +186,12 @@ impl Partition {
             let known = self.ownership.is_some_and(|held| held.epoch >= at.epoch);
             if !known {
                 let previous = self.ownership.map(|held| held.owner);
+                let formerly = self.ownership.is_some_and(|held| held.formerly);
                 self.ownership = Some(Ownership {
                     owner: link.peer,
                     epoch: at.epoch,
                     previous,
+                    formerly,
                     reserved: at.epoch,
                 });
             }
@@ -413,7 +425,7 @@ impl Partition {
         let mut outcome = target::Outcome::Going;
         match ticket.task {
             Task::Create => shadow.receiver.on_created(ticket.number, result, out),
-            Task::Accept => shadow.receiver.on_accepted(ticket.number, result, out),
+            Task::Accept => outcome = self.on_accepted(ticket.number, result, out),
             Task::Fill => shadow.receiver.on_filled(ticket.number, result, out),
             Task::Restore => shadow.receiver.on_restarted(ticket.number, result, out),
             Task::Record => shadow.target.on_noted(epoch, plain, out),
@@ -436,61 +448,5 @@ impl Partition {
         }
         self.after_landing(outcome, settings, out);
         self.hear_again(landing, now);
-    }
-
-    /// The coordinator gave the partition to this node without its owner's word.
-    pub(super) fn take_over(&mut self, ownership: Ownership, out: &mut Effects) {
-        let Role::Shadow(shadow) = &mut self.role else {
-            return;
-        };
-        let Some(applied) = shadow.receiver.applied() else {
-            return;
-        };
-        let from = ownership.previous.unwrap_or(ownership.owner);
-        let link = LinkKey {
-            peer: from,
-            lane: 0,
-        };
-        let position = wal::Position {
-            epoch: ownership.epoch,
-            ..applied
-        };
-        shadow.target.seize(link, ownership.epoch, position, out);
-    }
-
-    fn after_landing(&mut self, outcome: target::Outcome, settings: &Settings, out: &mut Effects) {
-        let target::Outcome::Landed(epoch, position) = outcome else {
-            return;
-        };
-        let held = self.ownership.filter(|held| held.owner != settings.node);
-        // After a takeover the coordinator's record already names this node and whom it took over.
-        let known = self.ownership.and_then(|ownership| ownership.previous);
-        let previous = held.map(|held| held.owner).or(known);
-        self.ownership = Some(Ownership {
-            owner: settings.node,
-            epoch,
-            previous,
-            reserved: epoch,
-        });
-        self.note = Some(Note::Landed { epoch, position });
-        out.push(Effect::Route {
-            partition: self.id(),
-        });
-        if let Some(held) = held {
-            self.pass(held, settings.node, epoch, out);
-        }
-        self.engine(
-            Task::Attach,
-            epoch.0,
-            EngineOperation::Attach { epoch },
-            out,
-        );
-        self.role = Role::Attaching { epoch };
-        publish(
-            out,
-            self.id(),
-            NoticeKind::Served,
-            format!("{} at {position}", self.name),
-        );
     }
 }

@@ -88,6 +88,14 @@ impl Target {
         self.state == State::Following
     }
 
+    /// Where the copy is proven to stand, durable in the database itself.
+    pub fn proven(&self) -> Option<Position> {
+        match self.state {
+            State::Ready { position, .. } | State::Landing { position, .. } => Some(position),
+            _ => None,
+        }
+    }
+
     pub fn on_prepare(&mut self, link: LinkId, epoch: Epoch, able: bool, out: &mut Effects) {
         let partition = self.partition;
         match &self.state {

@@ -3,7 +3,10 @@
 use super::super::world::World;
 
 pub fn check(world: &mut World) -> Result<(), String> {
-    for (id, record) in &world.keeper.records {
+    for id in &world.touched {
+        let Some(record) = world.keeper.records.get(id) else {
+            continue;
+        };
         let known = world.memory.epochs.entry(*id).or_default();
         if record.epoch < *known {
             return Err(format!(
@@ -13,11 +16,12 @@ pub fn check(world: &mut World) -> Result<(), String> {
         }
         *known = record.epoch;
     }
-    for (id, name) in &world.names {
+    for id in &world.touched {
+        let (name, floor) = (&world.names[id], world.ledgers[id].floor);
         for node in &world.nodes {
             let live = node.disks.get(id).and_then(|disk| disk.live.as_ref());
             let tail = live
-                .filter(|live| live.is_writable())
+                .filter(|live| !live.fenced && live.epoch >= floor)
                 .and_then(|live| live.tail);
             let Some(epoch) = tail.map(|tail| tail.position.epoch) else {
                 continue;

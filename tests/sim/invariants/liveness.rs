@@ -2,20 +2,19 @@
 
 use foreshadow::shard::Role;
 
+use super::super::disk::Disk;
 use super::super::world::World;
 
 pub fn check_end(world: &World) -> Result<(), String> {
     for (id, name) in &world.names {
         let mut serving = Vec::new();
         for (index, node) in world.nodes.iter().enumerate() {
-            let live = node.disks.get(id).and_then(|disk| disk.live.as_ref());
-            if live.is_some_and(|live| live.is_writable()) {
-                serving.push(index);
-            }
+            let files = node.disks.get(id).into_iter().flat_map(Disk::writable);
+            serving.extend(files.map(|_| index));
         }
         let [owner] = serving[..] else {
             return Err(format!(
-                "liveness: {name} takes writes at {} nodes",
+                "liveness: {name} takes writes in {} files",
                 serving.len()
             ));
         };
@@ -56,23 +55,25 @@ fn shadows(world: &World, owner: usize, id: wal::PartitionId) -> Result<(), Stri
         if copy.content != live.content || copy.position().is_none() {
             let index = world.nodes.iter().position(|other| other.id == node.id);
             let place = world.place_of(index.expect("it is one of them"), id);
-            let role = &node.shards[place.shard]
-                .partitions()
-                .get(&id)
-                .map(|entry| &entry.role);
+            let entry = node.shards[place.shard].partitions().get(&id);
+            let role = match entry.map(|entry| &entry.role) {
+                Some(Role::Shadow(shadow)) => format!("{:?}", shadow.target.state()),
+                role => format!("{role:?}"),
+            };
             let sender = machine.and_then(|owner| owner.senders.get(&node.id));
             return Err(format!(
-                "liveness: the shadow at {} stands at {:?}, {} of {} writes; its role is {role:?}, \
-                 its owner's sender is {sender:?}",
+                "liveness: the shadow at {} stands at {:?}, {} of {} writes: {role}, its owner \
+                 sees {:?}",
                 node.name,
                 copy.state,
                 copy.content.len(),
-                live.content.len()
+                live.content.len(),
+                sender.map(|sender| sender.progress())
             ));
         }
         ready += 1;
     }
-    let wanted = usize::from(world.plan.copies).min(world.nodes.len() - 1);
+    let wanted = (world.plan.copies as usize).min(world.nodes.len() - 1);
     if ready < wanted && !world.people.unwanted {
         return Err(format!("liveness: {ready} of {wanted} shadows are there"));
     }

@@ -1,6 +1,7 @@
 //! What must hold after every step, one file each (DESIGN, I1 to I10); what does not concern
 //! databases, shadows and moves comes with the parts that it concerns.
 
+mod abort;
 mod acknowledged;
 mod epochs;
 mod liveness;
@@ -23,8 +24,14 @@ pub struct Memory {
 
 /// The first promise that is broken.
 pub fn check(world: &mut World) -> Result<(), String> {
+    if world.touched.is_empty() {
+        return Ok(());
+    }
     one_writer::check(world)?;
     acknowledged::check(world)?;
     prefix::check(world)?;
-    epochs::check(world)
+    abort::check(world)?;
+    epochs::check(world)?;
+    world.touched.clear();
+    Ok(())
 }

@@ -3,7 +3,8 @@
 use super::super::world::World;
 
 pub fn check(world: &World) -> Result<(), String> {
-    for (id, name) in &world.names {
+    for id in &world.touched {
+        let (name, ledger) = (&world.names[id], &world.ledgers[id]);
         for node in &world.nodes {
             let copy = node.disks.get(id).and_then(|disk| disk.copy.as_ref());
             let Some((copy, position)) = copy.and_then(|copy| Some((copy, copy.position()?)))
@@ -16,16 +17,12 @@ pub fn check(world: &World) -> Result<(), String> {
                     node.name
                 ));
             }
-            let empty = Vec::new();
-            let acknowledged = world.people.acknowledged.get(id).unwrap_or(&empty);
-            let len = copy.content.len();
-            let last = copy.content.writes().last();
-            let prefix = len <= acknowledged.len() && last == acknowledged[..len].last();
-            if !prefix {
-                return Err(format!(
-                    "I3: {name} at {} is no prefix: {len} writes",
-                    node.name
-                ));
+            // A copy of what was taken over from, or cut off, is compared before it is followed.
+            let other_line = position.epoch < ledger.floor || ledger.open;
+            if !other_line && !ledger.had_prefix(copy.content.writes()) {
+                let len = copy.content.len();
+                let node = &node.name;
+                return Err(format!("I3: {name} at {node} is no prefix: {len} writes"));
             }
         }
     }

@@ -20,18 +20,35 @@ impl Target {
         }
     }
 
-    pub fn on_abort(&mut self, epoch: Epoch, out: &mut Effects) -> Outcome {
+    /// Under which epoch this copy may come to land, as long as that can be given up.
+    pub fn awaited(&self) -> Option<Epoch> {
         match self.state {
-            State::Noting { epoch: ours, .. }
-            | State::Preparing { epoch: ours, .. }
-            | State::Prepared { epoch: ours, .. }
-            | State::Draining { epoch: ours, .. }
-            | State::Syncing { epoch: ours, .. }
-            | State::Ready { epoch: ours, .. }
-            | State::Asking { epoch: ours, .. }
-                if ours == epoch =>
-            {
-                self.abandon(epoch, out);
+            State::Noting { epoch, .. }
+            | State::Preparing { epoch, .. }
+            | State::Prepared { epoch, .. }
+            | State::Draining { epoch, .. }
+            | State::Syncing { epoch, .. }
+            | State::Ready { epoch, .. }
+            | State::Asking { epoch, .. } => Some(epoch),
+            State::Following | State::Landing { .. } | State::Serving { .. } => None,
+        }
+    }
+
+    pub fn on_abort(&mut self, epoch: Epoch, out: &mut Effects) -> Outcome {
+        if self.awaited() == Some(epoch) {
+            self.abandon(epoch, out);
+            return Outcome::Abandoned;
+        }
+        Outcome::Going
+    }
+
+    /// The copy failed before it was proven: a landing on it can't be promised any more.
+    pub fn on_copy_broken(&mut self, reason: &str, out: &mut Effects) -> Outcome {
+        match self.state {
+            State::Prepared { link, epoch, .. }
+            | State::Draining { link, epoch, .. }
+            | State::Syncing { link, epoch, .. } => {
+                self.unable(link, epoch, reason, out);
                 Outcome::Abandoned
             }
             _ => Outcome::Going,

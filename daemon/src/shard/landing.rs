@@ -1,0 +1,133 @@
+//! A shadow becomes the live database: by its owner's grant, or without its word by takeover.
+
+use wal::lsn::Epoch;
+use wal::{Position, Time};
+
+use super::links::LinkKey;
+use super::partition::{Partition, Role};
+use super::{Settings, publish};
+use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind};
+use crate::event::{Failure, Outcome, Ownership, Task};
+use crate::switch::target;
+
+impl Partition {
+    /// The coordinator says that this node owns it, and a shadow is what is here: a takeover whose
+    /// answer was lost, or came before a crash. A copy of that epoch or later is none of those: it
+    /// was handed over by this node, and the coordinator has not heard of that yet.
+    pub(super) fn take_over_if_given(&mut self, out: &mut Effects) {
+        let Some(ownership) = self.ownership else {
+            return;
+        };
+        let ours_since = match self.note {
+            Some(Note::Released { epoch, .. } | Note::Landed { epoch, .. }) => epoch,
+            _ => Epoch(0),
+        };
+        let Role::Shadow(shadow) = &self.role else {
+            return;
+        };
+        let older = |applied: Position| applied.epoch < ownership.epoch;
+        if shadow.receiver.applied().is_some_and(older)
+            && ours_since < ownership.epoch
+            && shadow.target.is_following()
+        {
+            self.take_over(ownership, out);
+        }
+    }
+
+    /// The coordinator gave the partition to this node without its owner's word.
+    pub(super) fn take_over(&mut self, ownership: Ownership, out: &mut Effects) {
+        let Role::Shadow(shadow) = &mut self.role else {
+            return;
+        };
+        let Some(applied) = shadow.receiver.applied() else {
+            return;
+        };
+        let from = ownership.previous.unwrap_or(ownership.owner);
+        let link = LinkKey {
+            peer: from,
+            lane: 0,
+        };
+        let position = Position {
+            epoch: ownership.epoch,
+            ..applied
+        };
+        shadow.target.seize(link, ownership.epoch, position, out);
+    }
+
+    /// The coordinator gave a newer epoch than the one that this shadow is to land under to somebody
+    /// else: that landing can't count any more, and its source may never be able to say so.
+    pub(super) fn give_up_landing(&mut self, now: Time, newest: Epoch, out: &mut Effects) {
+        let Role::Shadow(shadow) = &mut self.role else {
+            return;
+        };
+        if let Some(epoch) = shadow.target.awaited().filter(|epoch| *epoch < newest) {
+            shadow.target.on_abort(epoch, out);
+            self.hear_again(true, now);
+        }
+    }
+
+    /// A delta is durable at this shadow, or failed. What a landing made durable in the database
+    /// itself needs its journal no more: the failure of that says nothing.
+    pub(super) fn on_accepted(
+        &mut self,
+        number: u64,
+        result: Result<Outcome, Failure>,
+        out: &mut Effects,
+    ) -> target::Outcome {
+        let Role::Shadow(shadow) = &mut self.role else {
+            return target::Outcome::Going;
+        };
+        let result = match (result, shadow.target.proven()) {
+            (Err(_), Some(position)) => Ok(Outcome::Durable(position)),
+            (result, _) => result,
+        };
+        let mut outcome = target::Outcome::Going;
+        if let Err(failure) = &result {
+            outcome = shadow.target.on_copy_broken(failure.reason(), out);
+        }
+        shadow.receiver.on_accepted(number, result, out);
+        outcome
+    }
+
+    pub(super) fn after_landing(
+        &mut self,
+        outcome: target::Outcome,
+        settings: &Settings,
+        out: &mut Effects,
+    ) {
+        let target::Outcome::Landed(epoch, position) = outcome else {
+            return;
+        };
+        let held = self.ownership.filter(|held| held.owner != settings.node);
+        // After a takeover the coordinator's record already names this node and whom it took over.
+        let known = self.ownership.and_then(|ownership| ownership.previous);
+        let previous = held.map(|held| held.owner).or(known);
+        self.ownership = Some(Ownership {
+            owner: settings.node,
+            epoch,
+            previous,
+            formerly: self.ownership.is_some_and(|ownership| ownership.formerly),
+            reserved: epoch,
+        });
+        self.note = Some(Note::Landed { epoch, position });
+        out.push(Effect::Route {
+            partition: self.id(),
+        });
+        if let Some(held) = held {
+            self.pass(held, settings.node, epoch, out);
+        }
+        self.engine(
+            Task::Attach,
+            epoch.0,
+            EngineOperation::Attach { epoch },
+            out,
+        );
+        self.role = Role::Attaching { epoch };
+        publish(
+            out,
+            self.id(),
+            NoticeKind::Served,
+            format!("{} at {position}", self.name),
+        );
+    }
+}
