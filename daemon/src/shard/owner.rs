@@ -11,7 +11,7 @@ use super::partition::{Partition, Role, Shadow};
 use super::{Shard, publish};
 use crate::decide::placement;
 use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind};
-use crate::event::{Failure, Outcome, Remains, Task, Ticket};
+use crate::event::{Failure, Outcome, Ownership, Remains, Task, Ticket};
 use crate::ship::receiver::Receiver;
 use crate::ship::sender::Sender;
 use crate::switch::source;
@@ -161,7 +161,7 @@ impl Shard {
         };
         match (ticket.task, result) {
             (Task::Claim, Ok(Outcome::Owned(ownership))) => {
-                partition.ownership = Some(ownership);
+                let ownership = partition.learn(ownership);
                 partition.on_claimed(node, ownership, out);
             }
             (Task::Claim, Err(failure)) if partition.role == Role::Claiming => {
@@ -169,7 +169,7 @@ impl Shard {
                 partition.refuse(Some(now + LOOK_AGAIN_AFTER), reason, out);
             }
             (Task::Pass, Ok(Outcome::Owned(ownership))) => {
-                partition.ownership = Some(ownership);
+                partition.learn(ownership);
                 partition.passing = None;
             }
             (Task::Pass, Ok(Outcome::Conflict(ownership)))
@@ -256,6 +256,14 @@ impl Shard {
 }
 
 impl Partition {
+    /// Takes in what the coordinator answered, unless newer news overtook it; what is known now.
+    fn learn(&mut self, ownership: Ownership) -> Ownership {
+        let known = self.ownership.filter(|held| held.epoch > ownership.epoch);
+        let newest = known.unwrap_or(ownership);
+        self.ownership = Some(newest);
+        newest
+    }
+
     pub(super) fn take_note(&mut self, note: Note) {
         match note {
             Note::Shadow { node, wanted } => self.wishes.set(node, wanted),

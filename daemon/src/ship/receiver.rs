@@ -166,15 +166,16 @@ impl Receiver {
     pub fn on_ask_hashes(&mut self, link: LinkId, out: &mut Effects) {
         let partition = self.partition;
         match self.copy {
-            Copy::Filling | Copy::Following { .. } => {
+            Copy::Filling | Copy::Following { .. } if self.link == Some(link) => {
                 self.copy = Copy::Filling;
                 self.session += 1;
                 self.in_flight = 0;
                 out.push(Effect::SendHashes { link, partition });
             }
             // `Lost` is said once the copy is in a known state again.
-            Copy::Restarting => {}
-            Copy::Nothing | Copy::Creating | Copy::Completing => {
+            Copy::Restarting if self.link == Some(link) => {}
+            // Also to a former owner that has not heard of its successor: its next offer is declined.
+            _ => {
                 let standing = Standing::Busy;
                 out.send(
                     link,
@@ -188,6 +189,10 @@ impl Receiver {
     }
 
     pub fn on_frame(&mut self, link: LinkId, frame: FrameKey, cargo: Cargo, out: &mut Effects) {
+        // Another node made an offer since: what a former owner still sends is not for this copy.
+        if self.link != Some(link) {
+            return;
+        }
         match (cargo, self.copy) {
             (Cargo::Pages, Copy::Filling) => {
                 self.ask(Task::Fill, ShadowOperation::Fill { frame }, out);
@@ -217,7 +222,6 @@ impl Receiver {
                 }
                 self.epoch_seen = to.epoch;
                 self.in_flight += 1;
-                self.link = Some(link);
                 self.copy = Copy::Following {
                     applied: to,
                     durable,

@@ -23,7 +23,7 @@ def checksum(data, seed, order):
 
 
 def fence(path):
-    keeper = sqlite3.connect(path, timeout=10, isolation_level=None)
+    keeper = sqlite3.connect(path, timeout=60, isolation_level=None)
     keeper.execute("BEGIN IMMEDIATE")
     log, index = os.open(path + "-wal", os.O_RDWR), os.open(path + "-shm", os.O_RDWR)
     header = struct.unpack("=IIIBBHIIII", os.pread(index, 32, 0))
@@ -43,12 +43,19 @@ def fence(path):
     frame = head + salts + struct.pack(">II", c0, c1) + page
     os.pwrite(log, frame, 32 + last * frame_len)
     last += 1
-    assert last < 4062, "one block of the WAL-index is enough for this test"
-    os.pwrite(index, struct.pack("=I", 1), 136 + 4 * (last - 1))
+    # The WAL-index: blocks of 32 KiB, page numbers in front and a hash table behind; the first block
+    # holds 34 entries less, for its header.
+    block, nth, first = 0, last, 136
+    if last > 4062:
+        block, nth, first = (last - 4063) // 4096 + 1, (last - 4063) % 4096 + 1, 0
+    base = 32768 * block
+    if os.fstat(index).st_size < base + 32768:
+        os.ftruncate(index, base + 32768)
+    os.pwrite(index, struct.pack("=I", 1), base + first + 4 * (nth - 1))
     slot = 383 & 8191
-    while os.pread(index, 2, 16384 + 2 * slot) != b"\0\0":
+    while os.pread(index, 2, base + 16384 + 2 * slot) != b"\0\0":
         slot = (slot + 1) & 8191
-    os.pwrite(index, struct.pack("=H", last), 16384 + 2 * slot)
+    os.pwrite(index, struct.pack("=H", nth), base + 16384 + 2 * slot)
     head = struct.pack("=IIIBBHIIII", version, 0, change + 1, init, big, size, last, pages, c0, c1)
     head += os.pread(index, 8, 32)
     head += struct.pack("=II", *checksum(head, (0, 0), "="))
@@ -58,7 +65,7 @@ def fence(path):
 
 
 def copy(old, new):
-    reader = sqlite3.connect(old, timeout=10, isolation_level=None)
+    reader = sqlite3.connect(old, timeout=60, isolation_level=None)
     reader.execute("VACUUM INTO '%s'" % new)
     sqlite3.connect(new).execute("PRAGMA journal_mode=WAL")
 
