@@ -6,7 +6,8 @@
 //! | `cluster a other` | a is of another cluster |
 //! | `found a 3` | a database with three writes is found at a |
 //! | `link a b`, `break a b` | the link comes up, breaks |
-//! | `shadow a b` | a keeps a shadow at b |
+//! | `reverse off` | nobody keeps a shadow at the node that it came from |
+//! | `shadow a b`, `unshadow a b` | a keeps a shadow at b, keeps none |
 //! | `write a 2` | two writes at a, refused while a lock or fence is in place |
 //! | `move a b`, `cancel a`, `promote b` | what people ask for |
 //! | `hold a word` | what a does or says is kept back if its line has this word |
@@ -40,6 +41,7 @@ impl World {
                 self.crash(name);
                 self.start(name);
             }
+            ["reverse", "off"] => self.keep_no_reverse(),
             ["found", name, count] => self.found(name, number(count)),
             ["link", one, two] => self.link_comes_up(one, two),
             ["break", one, two] => {
@@ -75,6 +77,10 @@ impl World {
                 let to = node(to);
                 (name, Query::AddShadow { partition, to })
             }
+            ["unshadow", name, from] => {
+                let node = node(from);
+                (name, Query::RemoveShadow { partition, node })
+            }
             ["move", name, to] => {
                 let query = Query::StartMove {
                     partition,
@@ -97,6 +103,15 @@ impl World {
         let asked = Asked(1);
         self.tell(name, Event::Asked { asked, query });
         self.settle();
+    }
+
+    fn keep_no_reverse(&mut self) {
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        for name in names {
+            self.node(&name).settings.switch.keep_reverse = false;
+            self.crash(&name);
+            self.start(&name);
+        }
     }
 
     fn newest_move(&mut self, name: &str) -> foreshadow::serve::query::MoveId {

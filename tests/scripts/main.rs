@@ -92,6 +92,9 @@ macro_rules! scripts {
 scripts! {
     first_shadow
     second_move_before_the_first_is_told
+    discard_while_the_old_copy_is_put_away
+    late_offer_of_the_former_owner
+    discard_during_a_landing
     resume_after_a_short_absence
     compare_after_a_long_absence
     move_there_and_back
