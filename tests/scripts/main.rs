@@ -104,5 +104,6 @@ scripts! {
     target_restarts_while_ready
     wrong_cluster
     superseded_owner
+    superseded_twice_while_away
     declined_older_epoch
 }

@@ -342,6 +342,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_to_oneself_keeps_where_it_came_from() {
+        let record = decide(Some(&owned_by_a(3)), &pass(1, 2), Revision(2));
+        let record = record.expect("passes").expect("new");
+        let again = Act::Pass {
+            expected: record.holder(),
+            to: Holder {
+                node: B,
+                epoch: Epoch(3),
+            },
+        };
+        let again = decide(Some(&record), &request(again), Revision(3));
+        let again = again.expect("passes").expect("new");
+        assert_eq!((again.epoch, again.previous), (Epoch(3), Some(A)));
+    }
+
+    #[test]
     fn a_takeover_outdates_what_the_former_owner_reserved() {
         let record = owned_by_a(7);
         let seize = request(Act::Seize {

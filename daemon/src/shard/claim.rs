@@ -75,7 +75,8 @@ impl Partition {
             return;
         }
         // Taken over while this node was away, once or more: its applications must not write on.
-        if ownership.formerly {
+        let superseded = landed.is_some_and(|epoch| epoch < ownership.epoch);
+        if superseded || ownership.formerly {
             self.retire(ownership.owner, Position::default(), false, out);
             return;
         }

@@ -104,6 +104,11 @@ impl Shard {
         report::partitions(self)
     }
 
+    /// The moves that are remembered, oldest first.
+    pub fn moves(&self) -> impl Iterator<Item = &Move> {
+        self.moves.iter()
+    }
+
     /// How long the last finished move of a partition held its writers.
     pub fn last_pause(&self, partition: PartitionId) -> Option<Span> {
         let moves = self
