@@ -344,6 +344,10 @@ impl Shard {
                 "{name} is not a shadow here"
             )));
         };
+        // A second takeover would change the epoch under which the first one lands.
+        if partition.seizing || shadow.target.is_landing() {
+            return Err(Problem::busy(format!("{name} is being taken over already")));
+        }
         let Some(applied) = shadow.receiver.applied() else {
             return Err(Problem::precondition(format!(
                 "the shadow of {name} is not complete"
@@ -380,6 +384,7 @@ impl Shard {
             from: owner,
             epoch: ownership.epoch,
         };
+        self.known(name.clone()).seizing = true;
         out.push(Effect::Coordinate { ticket, request });
         Ok(Reply::done(format!(
             "taking {name} over at {applied}; `foreshadow events` tells"

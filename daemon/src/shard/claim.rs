@@ -87,6 +87,12 @@ impl Partition {
         self.refuse(None, reason, out);
     }
 
+    /// Takes in what the coordinator answered, unless news came first that are newer.
+    pub(super) fn learn(&mut self, answered: Ownership) -> Ownership {
+        let newer = self.ownership.filter(|held| held.epoch > answered.epoch);
+        *self.ownership.insert(newer.unwrap_or(answered))
+    }
+
     /// Tells the coordinator that the switchover from `held` happened.
     pub(super) fn pass(&mut self, held: Ownership, to: NodeId, epoch: Epoch, out: &mut Effects) {
         let (from, expected) = (held.owner, held.epoch);

@@ -39,6 +39,10 @@ impl Partition {
         let Role::Shadow(shadow) = &mut self.role else {
             return;
         };
+        // News of it may have come before the answer.
+        if shadow.target.is_landing() {
+            return;
+        }
         let Some(applied) = shadow.receiver.applied() else {
             return;
         };

@@ -159,10 +159,11 @@ impl Shard {
         let Some((partition, _)) = self.entry(ticket.partition) else {
             return;
         };
+        partition.seizing &= ticket.task != Task::Seize;
         match (ticket.task, result) {
             (Task::Claim, Ok(Outcome::Owned(ownership))) => {
-                let ownership = partition.learn(ownership);
-                partition.on_claimed(node, ownership, out);
+                let newest = partition.learn(ownership);
+                partition.on_claimed(node, newest, out);
             }
             (Task::Claim, Err(failure)) if partition.role == Role::Claiming => {
                 let reason = format!("the coordinator was not reached: {}", failure.reason());
@@ -188,8 +189,9 @@ impl Shard {
                 partition.passing = None;
                 self.on_superseded(ticket.partition, ownership, out);
             }
-            (Task::Seize, Ok(Outcome::Owned(ownership))) => {
-                partition.ownership = Some(ownership);
+            (Task::Seize, Ok(Outcome::Owned(ownership)))
+                if partition.learn(ownership).owner == node =>
+            {
                 partition.take_over(ownership, out);
             }
             // An earlier request of this node won; its answer was lost.
@@ -256,14 +258,6 @@ impl Shard {
 }
 
 impl Partition {
-    /// Takes in what the coordinator answered, unless newer news overtook it; what is known now.
-    fn learn(&mut self, ownership: Ownership) -> Ownership {
-        let known = self.ownership.filter(|held| held.epoch > ownership.epoch);
-        let newest = known.unwrap_or(ownership);
-        self.ownership = Some(newest);
-        newest
-    }
-
     pub(super) fn take_note(&mut self, note: Note) {
         match note {
             Note::Shadow { node, wanted } => self.wishes.set(node, wanted),

@@ -76,6 +76,8 @@ pub struct Partition {
     pub wishes: Wishes,
     /// A landing whose pass the coordinator has not confirmed.
     pub passing: Option<Passing>,
+    /// A takeover was asked for and not answered yet.
+    pub seizing: bool,
     /// When a shadow asks its owner whether it is wanted; `None` once an offer came.
     pub ask_wanted_at: Option<Time>,
 }
@@ -100,6 +102,7 @@ impl Partition {
             note: None,
             wishes: Wishes::default(),
             passing: None,
+            seizing: false,
             ask_wanted_at: None,
         }
     }

@@ -96,6 +96,11 @@ impl Target {
         }
     }
 
+    /// Granted or taken over: nothing undoes it any more.
+    pub fn is_landing(&self) -> bool {
+        matches!(self.state, State::Landing { .. } | State::Serving { .. })
+    }
+
     pub fn on_prepare(&mut self, link: LinkId, epoch: Epoch, able: bool, out: &mut Effects) {
         let partition = self.partition;
         match &self.state {
