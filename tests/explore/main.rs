@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`bfs`] | nothing by itself: the search, liveness, counterexamples |
 //! | [`session`] | `ship::sender` and `ship::receiver`: shadows that come, go and resume |
+//! | [`shards`] | whole shards: rollback after a move, takeover through the coordinator |
 //! | [`switchover`] | `switch::source` and `switch::target`: the grant protocol |
 
 mod bfs;
 mod session;
+mod shards;
 mod switchover;
