@@ -105,5 +105,6 @@ scripts! {
     wrong_cluster
     superseded_owner
     superseded_twice_while_away
+    promoted_twice
     declined_older_epoch
 }

@@ -94,7 +94,7 @@ pub fn start(limits: &Limits) -> World {
     };
     let mut world = World::new(limits);
     until(&calm, &mut world, promises::is_settled);
-    if limits.start != Start::Owned {
+    if matches!(limits.start, Start::Moving | Start::Moved) {
         let query = Query::StartMove {
             partition: database(),
             to: NodeName::new(name_of(1)).expect("a plain name"),
@@ -111,6 +111,9 @@ pub fn start(limits: &Limits) -> World {
     world.cut = limits.cut;
     if limits.cut {
         (0..world.wires.len()).for_each(|wire| world.breaks(wire));
+    }
+    if limits.start == Start::Lost {
+        world.crashes(0);
     }
     world.take_prints();
     world

@@ -135,13 +135,13 @@ fn a_rollback_at_once_under_a_crash_keeps_every_promise() {
 
 #[test]
 fn a_takeover_under_a_crash_keeps_every_promise() {
-    holds(
-        "takeover, one crash",
-        &Limits {
-            crashes: 1,
-            ..TAKEOVER
-        },
-    );
+    let (crashes, writes) = (1, 0);
+    let limits = Limits {
+        crashes,
+        writes,
+        ..TAKEOVER
+    };
+    holds("takeover, one crash", &limits);
 }
 
 #[test]
@@ -167,25 +167,14 @@ fn a_takeover_over_a_bad_link_keeps_every_promise() {
 }
 
 #[test]
-fn two_takeovers_of_one_database_keep_every_promise() {
+fn two_takeovers_from_an_owner_that_is_cut_off_keep_every_promise() {
     let (promotes, writes) = (3, 0);
     let limits = Limits {
         promotes,
         writes,
         ..CUT
     };
-    holds("two takeovers", &limits);
-}
-
-#[test]
-fn two_takeovers_under_a_crash_keep_every_promise() {
-    let (crashes, writes) = (1, 0);
-    let limits = Limits {
-        crashes,
-        writes,
-        ..CUT
-    };
-    holds("two takeovers, one crash", &limits);
+    holds("two takeovers, owner cut off", &limits);
 }
 
 #[test]
@@ -234,17 +223,13 @@ fn an_owner_that_does_not_hear_is_found_out() {
 
 #[test]
 fn an_owner_that_forgets_what_was_its_own_is_found_out() {
-    let (variant, crashes) = (Variant::OwnersForget, 1);
-    let promise = "a node that knows";
-    is_caught(
-        &Limits {
-            variant,
-            crashes,
-            writes: 0,
-            ..CUT
-        },
-        promise,
-    );
+    let (variant, start) = (Variant::OwnersForget, Start::Lost);
+    let limits = Limits {
+        variant,
+        start,
+        ..CUT
+    };
+    is_caught(&limits, "a node that knows");
 }
 
 #[test]

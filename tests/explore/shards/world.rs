@@ -48,6 +48,8 @@ pub struct Limits {
 pub enum Start {
     /// The first node owns the database, all others stream.
     Owned,
+    /// As owned, but the first node's daemon is down, and starts whenever it does.
+    Lost,
     /// It was moved to the second node, which serves; the first one has not put its copy away.
     Moving,
     /// It was moved to the second node, and all is settled.
@@ -181,7 +183,7 @@ impl World {
     pub fn new(limits: &Limits) -> World {
         let wires = limits.nodes * (limits.nodes - 1) / 2;
         let mut world = World {
-            nodes: vec![Rc::new(Node::default()); limits.nodes],
+            nodes: (0..limits.nodes).map(|_| Rc::default()).collect(),
             wires: vec![Wire::default(); wires],
             keeper: Keeper::default(),
             ledger: vec![0],
