@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use foreshadow::control::coordinator::{
-    Act, Conflict, Holder, OwnerRecord, Request as Asked, Revision, decide,
+    Act, Conflict, OwnerRecord, Request as Asked, Revision, decide,
 };
 use foreshadow::effect::{Effect, Effects, Note, Request};
-use foreshadow::event::{Event, Failure, LinkId, Outcome, Remains, Task, Ticket};
-use foreshadow::runtime::errands::ownership;
+use foreshadow::event::{Event, Failure, LinkId, Outcome, Remains, Ticket};
+use foreshadow::runtime::errands::{self, ownership};
 use foreshadow::shard::{Peer, Settings, Shard, refusal};
 use foreshadow::{ship, switch};
 use wal::message::Message;
@@ -264,36 +264,9 @@ impl World {
     pub fn coordinate(&mut self, name: &str, ticket: Ticket, request: Request) {
         let node = self.id_of(name);
         let before = self.owner.as_ref().map(|record| record.owner);
-        let pass = |from, expected, to, epoch| Act::Pass {
-            expected: Holder {
-                node: from,
-                epoch: expected,
-            },
-            to: Holder { node: to, epoch },
-        };
-        let act = match request {
-            Request::Claim => Act::Claim { node },
-            Request::Reserve { .. } => Act::Reserve { node },
-            Request::Pass {
-                from,
-                expected,
-                to,
-                epoch,
-            } => pass(from, expected, to, epoch),
-            Request::Seize { from, epoch } => Act::Seize {
-                expected: Holder { node: from, epoch },
-                node,
-            },
-        };
-        let outcome = match self.decide(act) {
-            Ok(record) if ticket.task == Task::Reserve => Outcome::Reserved(record.reserved),
-            Ok(record) => Outcome::Owned(ownership(&record, node)),
-            Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }) => {
-                Outcome::Conflict(ownership(&record, node))
-            }
-            Err(conflict) => panic!("the script asks what can't be: {conflict}"),
-        };
-        self.done(name, ticket, Ok(outcome));
+        let answer = self.decide(errands::act(node, request));
+        let result = errands::outcome(node, ticket.task, answer);
+        self.done(name, ticket, result);
         let after = self.owner.as_ref().map(|record| record.owner);
         if before.is_some() && before != after {
             self.announce(name);

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use foreshadow::control::coordinator::{
-    Act, Conflict, Holder, OwnerRecord, Request as Asked, Revision, decide,
+    Act, Conflict, OwnerRecord, Request as Asked, Revision, decide,
 };
 use foreshadow::effect::Request;
 use foreshadow::event::{Failure, Outcome, Task};
-use foreshadow::runtime::errands::ownership;
+use foreshadow::runtime::errands;
 use wal::{Epoch, NodeId, PartitionId, PartitionName, Time};
 
 #[derive(Default)]
@@ -27,34 +27,8 @@ impl Keeper {
         task: Task,
         request: Request,
     ) -> Result<Outcome, Failure> {
-        let act = match request {
-            Request::Claim => Act::Claim { node },
-            Request::Reserve { .. } => Act::Reserve { node },
-            Request::Pass {
-                from,
-                expected,
-                to,
-                epoch,
-            } => pass(
-                Holder {
-                    node: from,
-                    epoch: expected,
-                },
-                Holder { node: to, epoch },
-            ),
-            Request::Seize { from, epoch } => Act::Seize {
-                expected: Holder { node: from, epoch },
-                node,
-            },
-        };
-        match self.one(name, act) {
-            Ok(record) if task == Task::Reserve => Ok(Outcome::Reserved(record.reserved)),
-            Ok(record) => Ok(Outcome::Owned(ownership(&record, node))),
-            Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }) => {
-                Ok(Outcome::Conflict(ownership(&record, node)))
-            }
-            Err(conflict) => Err(refused(conflict)),
-        }
+        let answer = self.one(name, errands::act(node, request));
+        errands::outcome(node, task, answer)
     }
 
     fn one(&mut self, name: &PartitionName, act: Act) -> Result<OwnerRecord, Conflict> {
@@ -76,12 +50,4 @@ impl Keeper {
             .get(&id)
             .map_or(Epoch(0), |record| record.epoch)
     }
-}
-
-fn pass(expected: Holder, to: Holder) -> Act {
-    Act::Pass { expected, to }
-}
-
-fn refused(conflict: Conflict) -> Failure {
-    Failure::Refused(conflict.to_string())
 }

@@ -6,7 +6,7 @@ use super::mail::{Mail, Mailbox};
 use crate::control::coordinator::{Act, Conflict, Holder, OwnerRecord, Request as Asked};
 use crate::control::desk::{Answer, Desk};
 use crate::effect::Request;
-use crate::event::{Event, Failure, Outcome, Ownership, Ticket};
+use crate::event::{Event, Failure, Outcome, Ownership, Task, Ticket};
 
 /// Runs one request; its answer is posted to `mailbox`.
 pub fn run(
@@ -17,53 +17,54 @@ pub fn run(
     name: PartitionName,
     request: Request,
 ) {
-    let reply = answer_to(mailbox.clone(), ticket);
+    let (act, mailbox) = (act(node, request), mailbox.clone());
+    desk.submit(Asked { name, act }, move |answer: Answer| {
+        let result = match answer {
+            Ok(answer) => outcome(node, ticket.task, answer),
+            Err(failure) => Err(Failure::Retry(failure.to_string())),
+        };
+        mailbox.post(Mail::Event(Event::Done { ticket, result }));
+    });
+}
+
+/// What `node` asks for, as the coordinator puts it.
+pub fn act(node: NodeId, request: Request) -> Act {
     match request {
-        Request::Claim => desk.submit(
-            Asked {
-                name,
-                act: Act::Claim { node },
-            },
-            move |answer| {
-                reply(owned(answer, node));
-            },
-        ),
-        Request::Reserve { .. } => {
-            desk.submit(
-                Asked {
-                    name,
-                    act: Act::Reserve { node },
-                },
-                move |answer| {
-                    reply(settled(answer).map(|record| Outcome::Reserved(record.reserved)));
-                },
-            );
-        }
+        Request::Claim => Act::Claim { node },
+        Request::Reserve { .. } => Act::Reserve { node },
         Request::Pass {
             from,
             expected,
             to,
             epoch,
-        } => {
-            let expected = Holder {
+        } => Act::Pass {
+            expected: Holder {
                 node: from,
                 epoch: expected,
-            };
-            let act = Act::Pass {
-                expected,
-                to: Holder { node: to, epoch },
-            };
-            desk.submit(Asked { name, act }, move |answer| {
-                reply(owned(answer, node))
-            });
+            },
+            to: Holder { node: to, epoch },
+        },
+        Request::Seize { from, epoch } => Act::Seize {
+            expected: Holder { node: from, epoch },
+            node,
+        },
+    }
+}
+
+/// What the coordinator's answer means to the shard that asked.
+pub fn outcome(
+    node: NodeId,
+    task: Task,
+    answer: Result<OwnerRecord, Conflict>,
+) -> Result<Outcome, Failure> {
+    match answer {
+        Ok(record) if task == Task::Reserve => Ok(Outcome::Reserved(record.reserved)),
+        Ok(record) => Ok(Outcome::Owned(ownership(&record, node))),
+        Err(conflict) if task == Task::Reserve => Err(Failure::Refused(conflict.to_string())),
+        Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }) => {
+            Ok(Outcome::Conflict(ownership(&record, node)))
         }
-        Request::Seize { from, epoch } => {
-            let expected = Holder { node: from, epoch };
-            let act = Act::Seize { expected, node };
-            desk.submit(Asked { name, act }, move |answer| {
-                reply(owned(answer, node))
-            });
-        }
+        Err(conflict) => Err(Failure::Refused(conflict.to_string())),
     }
 }
 
@@ -75,31 +76,5 @@ pub fn ownership(record: &OwnerRecord, node: NodeId) -> Ownership {
         previous: record.previous,
         formerly: record.formers.contains(&node),
         reserved: record.reserved,
-    }
-}
-
-fn answer_to(
-    mailbox: Mailbox,
-    ticket: Ticket,
-) -> impl FnOnce(Result<Outcome, Failure>) + Send + 'static {
-    move |result| mailbox.post(Mail::Event(Event::Done { ticket, result }))
-}
-
-fn owned(answer: Answer, node: NodeId) -> Result<Outcome, Failure> {
-    match answer {
-        Err(failure) => Err(Failure::Retry(failure.to_string())),
-        Ok(Ok(record)) => Ok(Outcome::Owned(ownership(&record, node))),
-        Ok(Err(Conflict::Owner(record) | Conflict::Epoch { record, .. })) => {
-            Ok(Outcome::Conflict(ownership(&record, node)))
-        }
-        Ok(Err(conflict)) => Err(Failure::Refused(conflict.to_string())),
-    }
-}
-
-fn settled(answer: Answer) -> Result<OwnerRecord, Failure> {
-    match answer {
-        Err(failure) => Err(Failure::Retry(failure.to_string())),
-        Ok(Ok(record)) => Ok(record),
-        Ok(Err(conflict)) => Err(Failure::Refused(conflict.to_string())),
     }
 }

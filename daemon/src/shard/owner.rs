@@ -11,7 +11,7 @@ use super::partition::{Partition, Role, Shadow};
 use super::{Shard, publish};
 use crate::decide::placement;
 use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind};
-use crate::event::{Failure, Outcome, Ownership, Remains, Task, Ticket};
+use crate::event::{Failure, Outcome, Remains, Task, Ticket};
 use crate::ship::receiver::Receiver;
 use crate::ship::sender::Sender;
 use crate::switch::source;

@@ -13,8 +13,6 @@ pub type Content = Vec<u8>;
 pub struct Disk {
     pub live: Option<Live>,
     pub copy: Option<Copy>,
-    /// There is a delta log: a daemon of this node attached the database once.
-    pub logged: bool,
 }
 
 /// The database at the live path.
@@ -104,7 +102,6 @@ impl Disk {
 
     pub fn engine(&mut self, operation: &EngineOperation) -> Result<Outcome, Failure> {
         let live = self.live.as_mut().ok_or_else(gone)?;
-        self.logged |= matches!(operation, EngineOperation::Attach { .. });
         match operation {
             EngineOperation::Attach { epoch } => {
                 (live.epoch, live.attached) = (*epoch, true);

@@ -3,10 +3,10 @@
 //! The decision is the daemon's own; how a request is put is as runtime/errands.rs puts it.
 
 use foreshadow::control::coordinator::{self as product};
-use foreshadow::control::coordinator::{Act, Conflict, Holder, OwnerRecord, Request, Revision};
+use foreshadow::control::coordinator::{Act, Conflict, OwnerRecord, Request, Revision};
 use foreshadow::effect;
-use foreshadow::event::{Failure, Outcome, Task, Ticket};
-use foreshadow::runtime::errands::ownership;
+use foreshadow::event::{Failure, Outcome, Ticket};
+use foreshadow::runtime::errands;
 use wal::NodeId;
 
 use super::variants::Variant;
@@ -20,79 +20,36 @@ pub struct Keeper {
     pub went_back: bool,
 }
 
-/// A request under way: what is asked now, and what once that is answered.
+/// A request under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Errand {
     pub ticket: Ticket,
     pub act: Act,
-    /// A takeover reserves an epoch of its own, then passes from the owner it expects.
-    pub then_from: Option<Holder>,
 }
 
 impl Errand {
     pub fn new(node: NodeId, ticket: Ticket, request: effect::Request) -> Errand {
-        let (act, then_from) = match request {
-            effect::Request::Claim => (Act::Claim { node }, None),
-            effect::Request::Reserve { .. } => (Act::Reserve { node }, None),
-            effect::Request::Pass {
-                from,
-                expected,
-                to,
-                epoch,
-            } => {
-                let expected = Holder {
-                    node: from,
-                    epoch: expected,
-                };
-                let to = Holder { node: to, epoch };
-                (Act::Pass { expected, to }, None)
-            }
-            effect::Request::Seize { from, epoch } => {
-                (Act::Reserve { node }, Some(Holder { node: from, epoch }))
-            }
-        };
-        Errand {
-            ticket,
-            act,
-            then_from,
-        }
+        let act = errands::act(node, request);
+        Errand { ticket, act }
     }
 }
 
 impl Keeper {
-    /// Carries one request out: the answer, or what is to be asked next.
+    /// Carries one request out.
     pub fn ask(
         &mut self,
         node: NodeId,
         errand: &Errand,
         variant: Variant,
-    ) -> Result<Errand, Result<Outcome, Failure>> {
+    ) -> Result<Outcome, Failure> {
         if variant == Variant::NobodyCompares {
             self.believe(&errand.act);
         }
-        let record = match (self.one(&errand.act), errand.then_from) {
-            (Ok(record), Some(expected)) => {
-                let epoch = record.reserved;
-                let act = Act::Pass {
-                    expected,
-                    to: Holder { node, epoch },
-                };
-                return Ok(Errand {
-                    act,
-                    then_from: None,
-                    ..errand.clone()
-                });
-            }
-            (Ok(record), None) => record,
-            (Err(Conflict::Owner(record) | Conflict::Epoch { record, .. }), None) => {
-                return Err(Ok(Outcome::Conflict(ownership(&record))));
-            }
-            (Err(conflict), _) => return Err(Err(Failure::Refused(conflict.to_string()))),
-        };
-        Err(Ok(match errand.ticket.task {
-            Task::Reserve => Outcome::Reserved(record.reserved),
-            _ => Outcome::Owned(ownership(&record)),
-        }))
+        let mut answer = self.one(&errand.act);
+        if let (Ok(record), Variant::OwnersForget) = (&mut answer, variant) {
+            record.formers.clear();
+        }
+        errands::outcome(node, errand.ticket.task, answer)
     }
 
     /// A coordinator that compares nothing.

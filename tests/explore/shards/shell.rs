@@ -273,14 +273,9 @@ impl World {
         let mut answer = Err(later());
         self.node(index).asked |= heard && answered;
         if heard {
-            match self.keeper.ask(id_of(index), &errand, self.variant) {
-                Ok(next) if answered => {
-                    self.node(index).errands.push_front(next);
-                    return;
-                }
-                Ok(_) => {}
-                Err(given) if answered => answer = given,
-                Err(_) => {}
+            let given = self.keeper.ask(id_of(index), &errand, self.variant);
+            if answered {
+                answer = given;
             }
         }
         self.node(index).answers.push_back((errand.ticket, answer));
@@ -294,6 +289,7 @@ impl World {
             owner: id_of(index),
             epoch: live.epoch,
             previous: None,
+            formerly: false,
             reserved: live.epoch,
         })
     }
@@ -314,7 +310,7 @@ impl World {
         if deaf {
             return;
         }
-        let ownership = foreshadow::runtime::errands::ownership(record);
+        let ownership = foreshadow::runtime::errands::ownership(record, id_of(index));
         let name = database();
         self.tell(index, Event::Owned { name, ownership });
     }

@@ -11,7 +11,7 @@ pub enum Variant {
     NobodyAsks,
     /// News of owners do not reach a daemon that serves.
     NobodyHears,
-    /// An owner that was away forgets that the database was its own.
+    /// The coordinator forgets who owned it before the last one.
     OwnersForget,
     /// A fence is said to be there, and only the lock was let go.
     FenceIsForgotten,

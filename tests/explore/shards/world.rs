@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use foreshadow::effect::{EngineOperation, Note, ShadowOperation};
 use foreshadow::event::{Cargo, Event, Failure, LinkId, Outcome, Ticket};
-use foreshadow::runtime::recover::owned_once;
 use foreshadow::shard::{Peer, Role, Settings, Shard};
 use foreshadow::{ship, switch};
 use wal::message::Message;
@@ -219,7 +218,6 @@ impl World {
     /// A daemon starts and finds what is on its disk, as runtime/recover.rs tells it.
     pub fn starts(&mut self, index: usize) {
         let new = Shard::new(settings(index, self.nodes.len()));
-        let variant = self.variant;
         let node = self.node(index);
         let mut events = VecDeque::new();
         if let Some(live) = &mut node.disk.live
@@ -237,9 +235,7 @@ impl World {
             copy.landing = None;
         }
         let (name, partition) = (database(), database().id());
-        let remembers = node.disk.logged && variant != Variant::OwnersForget;
-        let owned = remembers.then(owned_once);
-        if let Some(note) = node.note.or(owned) {
+        if let Some(note) = node.note {
             events.push_back(Event::Noted { partition, note });
         }
         if let Some(remains) = node.disk.remains() {
