@@ -13,6 +13,7 @@ use super::super::host::Host;
 use super::super::lives::{failure_of, options};
 use super::super::pools::Where;
 use super::super::setup::Place;
+use crate::effect::Note;
 use crate::event::{Failure, Outcome, Ticket};
 
 impl Host {
@@ -110,8 +111,11 @@ impl Host {
         let Some(shadow) = copy.held.shadow else {
             return;
         };
+        // Until the note is durable the copy itself tells a start that it landed: the shard's own
+        // note is written by another thread, and may come later.
         let settle = move || {
             setup.places[place].remap().sync_dir(&name)?;
+            setup.notes.record(id, Note::Landed { epoch, position })?;
             shadow.promote(epoch)
         };
         self.offload(Where::Disk, settle, move |_, settled| {
