@@ -14,6 +14,7 @@
 //! | `release a word`, `drop a word` | it happens now and from now on, or never |
 //! | `fail a word` | it is answered with a failure |
 //! | `half a word` | it happens, the answer is never heard |
+//! | `deaf a`, `news a` | news of owners stop reaching a; it hears the newest |
 //! | `trim a` | the delta log of a is cut off |
 //! | `tick 500` | milliseconds pass |
 //! | `crash a`, `start a` | a daemon dies, starts |
@@ -56,6 +57,13 @@ impl World {
             }),
             [verb @ ("release" | "drop" | "fail" | "half"), name, word] => {
                 self.let_go(verb, name, word);
+            }
+            ["deaf", name] => {
+                self.deaf.insert((*name).to_owned());
+            }
+            ["news", name] => {
+                self.news(name);
+                self.settle();
             }
             ["trim", name] => {
                 let live = self.node(name).disk.live.as_mut().expect("a live database");

@@ -106,5 +106,9 @@ scripts! {
     superseded_owner
     superseded_twice_while_away
     promoted_twice
+    takeover_whose_answer_was_lost
+    offer_before_the_claim_is_answered
+    superseded_source_of_a_landing
+    former_owner_asks_for_hashes
     declined_older_epoch
 }

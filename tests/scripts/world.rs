@@ -1,6 +1,6 @@
 //! Nodes, links and the coordinator of a script.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use foreshadow::control::coordinator::{
     Act, Conflict, OwnerRecord, Request as Asked, Revision, decide,
@@ -41,6 +41,8 @@ pub struct World {
     pub nodes: BTreeMap<String, Node>,
     pub links: Vec<(String, String)>,
     pub owner: Option<OwnerRecord>,
+    /// The coordinator's news do not reach them.
+    pub deaf: BTreeSet<String>,
     pub held: Vec<Held>,
     pub log: Vec<String>,
     pub writes: u64,
@@ -282,16 +284,24 @@ impl World {
         Ok(self.owner.clone().expect("decided on"))
     }
 
-    /// The others hear of the newest owner.
+    /// The others hear of the newest owner, if they can.
     fn announce(&mut self, from: &str) {
-        let Some(record) = self.owner.clone() else {
-            return;
-        };
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for other in names.iter().filter(|other| *other != from) {
-            let name = database();
-            let ownership = ownership(&record, self.id_of(other));
-            self.tell(other, Event::Owned { name, ownership });
+            if !self.deaf.contains(other) {
+                self.news(other);
+            }
         }
+    }
+
+    /// The coordinator's newest record reaches a node.
+    pub fn news(&mut self, name: &str) {
+        let Some(record) = &self.owner else { return };
+        let ownership = ownership(record, self.id_of(name));
+        let event = Event::Owned {
+            name: database(),
+            ownership,
+        };
+        self.tell(name, event);
     }
 }

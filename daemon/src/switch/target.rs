@@ -249,11 +249,15 @@ impl Target {
         else {
             return;
         };
-        let proven = mutation::is(Mutation::PositionUnproven);
-        if applied.lsn < position.lsn && !proven {
+        // Wherever it stands is where it lands.
+        let position = match mutation::is(Mutation::PositionUnproven) {
+            true => applied,
+            false => position,
+        };
+        if applied.lsn < position.lsn {
             return;
         }
-        if (applied.lsn > position.lsn || applied.digest != position.digest) && !proven {
+        if applied.lsn > position.lsn || applied.digest != position.digest {
             let reason = format!("this copy stands at {applied}, the source froze at {position}");
             self.unable(link, epoch, &reason, out);
             return;
@@ -294,10 +298,7 @@ impl Target {
         }
         match result {
             // What was applied may have failed after it was taken in.
-            Ok(held)
-                if (held.lsn != position.lsn || held.digest != position.digest)
-                    && !mutation::is(Mutation::PositionUnproven) =>
-            {
+            Ok(held) if held.lsn != position.lsn || held.digest != position.digest => {
                 let reason = format!("the copy is durable at {held}, not at {position}");
                 self.unable(link, epoch, &reason, out);
             }
