@@ -19,6 +19,7 @@ use wal::frame::Frame;
 use wal::{Lsn, Position};
 
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 use segment::Segment;
 
 /// How much is kept.
@@ -133,6 +134,7 @@ impl DeltaLog {
             ));
         }
         let (segment, offset) = self.room_for(frame.len())?.append(frame.bytes())?;
+        failpoint::pass(Step::ShipLogged)?;
         if self.base.is_none() {
             self.base = Some(head.from);
         }

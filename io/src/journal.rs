@@ -25,6 +25,7 @@ use crate::commit::{
     scan_slots,
 };
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 
 /// Where a record ends in its partition's history; ordered as that history is.
 type End = (Epoch, Lsn);
@@ -102,6 +103,7 @@ impl Journal {
     pub fn append(&mut self, frame: Frame) -> Result<Ticket> {
         let ticket = Ticket(self.next_ticket);
         let header = frame.header();
+        failpoint::pass(Step::JournalAppend)?;
         self.commit.submit(ticket, frame)?;
         self.next_ticket += 1;
         let end = (header.epoch, header.to);

@@ -20,6 +20,7 @@
 //! | [`deltalog`] | a source's bounded log of deltas, for peers that were away |
 //! | [`remap`] | live paths moved between generations without being empty |
 //! | [`urgent`] | real-time threads for the syncs inside a pause |
+//! | [`failpoint`] | named steps at which tests make the daemon die or fail |
 pub mod buffer;
 pub mod clone;
 pub mod commit;
@@ -28,6 +29,7 @@ pub mod deltalog;
 pub mod durable;
 pub mod engine;
 pub mod error;
+pub mod failpoint;
 pub mod journal;
 pub mod link;
 pub mod notes;

@@ -17,6 +17,7 @@ use wal::{Epoch, PartitionId};
 
 use crate::durable::{self, Attributes};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// Bytes by which the file grows.
 const STEP: u64 = 64 << 10;
@@ -101,6 +102,7 @@ impl NoteLog {
         self.broken = true;
         self.make_room(note.len() as u64)?;
         durable::write_at(&self.file, &self.path, note.bytes(), self.tail)?;
+        failpoint::pass(Step::NoteWritten)?;
         durable::sync_data(&self.file, &self.path)?;
         self.broken = false;
         self.tail += note.len() as u64;

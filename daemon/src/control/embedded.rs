@@ -15,6 +15,7 @@ use wal::PartitionId;
 
 use super::coordinator::{Conflict, Coordinator, Error, OwnerRecord, Request, Revision, decide};
 use super::owner_log::{self, HEADER_LEN, Place};
+use io::failpoint::{self, Step};
 
 /// A file is rewritten when it is this long and mostly out of date.
 const COMPACT_LEN_MIN: usize = 256 << 10;
@@ -178,7 +179,11 @@ impl Embedded {
             return Ok(answers);
         }
         let written = self.log.write_all_at(&bytes, self.read_len as u64);
-        if let Err(error) = written.and_then(|()| self.log.sync_data()) {
+        let passed = || failpoint::pass(Step::RouteWritten).map_err(std::io::Error::other);
+        if let Err(error) = written
+            .and_then(|()| passed())
+            .and_then(|()| self.log.sync_data())
+        {
             // The disk is full or failing: nobody may ever read what we don't answer for.
             let cut = self
                 .log
@@ -186,6 +191,7 @@ impl Embedded {
                 .and_then(|()| self.log.sync_data());
             return Err(storage("write", &path, cut.err().unwrap_or(error)));
         }
+        failpoint::reach(Step::RouteRecorded);
         self.read_len += bytes.len();
         self.revision = Revision(next.0 - 1);
         self.records.extend(changed);

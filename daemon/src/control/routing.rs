@@ -10,6 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use io::failpoint::{self, Step};
 use tokio::time::Instant;
 use wal::PartitionName;
 
@@ -157,7 +158,9 @@ pub fn publish(dir: &Path, partition: &PartitionName, path: &Path) -> std::io::R
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => symlink(path, &temporary)?,
     }
-    std::fs::rename(&temporary, &route)
+    failpoint::pass(Step::RouteLinked).map_err(std::io::Error::other)?;
+    std::fs::rename(&temporary, &route)?;
+    failpoint::pass(Step::RoutePublished).map_err(std::io::Error::other)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use io::failpoint::{self, Step};
 use io::ring::Ring;
 use io::throttle::{Burst, Rate, Throttle};
 use wal::delta::{Encoder, PagesHead};
@@ -254,6 +255,7 @@ impl Host {
         };
         let (mut to, mut bytes) = (from, 0);
         for frame in frames.into_iter().take(FRAMES_PER_SHIP_MAX) {
+            failpoint::reach(Step::ShipSend);
             let (end, len) = (frame.header().to, frame.len() as u64);
             if !self.send(ring, link, class, frame) {
                 break;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use io::engine::sqlite::shadow::Shadow;
+use io::failpoint::{self, Step};
 use io::remap::Generation;
 use wal::frame::{Flags, Frame};
 use wal::message::{Attributes, HASHES_PER_MESSAGE_MAX, Message};
@@ -425,6 +426,7 @@ impl Host {
                 hashes: chunk,
                 last,
             };
+            failpoint::reach(Step::ShipHashed);
             // The table goes out whole or with its link: what waits is no more than the table
             // itself, which is in memory already.
             self.links.send(link, Class::Bulk, message.seal());

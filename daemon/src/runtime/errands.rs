@@ -7,6 +7,7 @@ use crate::control::coordinator::{Act, Conflict, Holder, OwnerRecord, Request as
 use crate::control::desk::{Answer, Desk};
 use crate::effect::Request;
 use crate::event::{Event, Failure, Outcome, Ownership, Task, Ticket};
+use io::failpoint::{self, Step};
 
 /// Runs one request; its answer is posted to `mailbox`.
 pub fn run(
@@ -17,6 +18,9 @@ pub fn run(
     name: PartitionName,
     request: Request,
 ) {
+    if matches!(request, Request::Pass { .. }) {
+        failpoint::reach(Step::RouteAsked);
+    }
     let (act, mailbox) = (act(node, request), mailbox.clone());
     desk.submit(Asked { name, act }, move |answer: Answer| {
         let result = match answer {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use io::durable::Attributes as FileAttributes;
 use io::engine::sqlite::shadow::{Shadow, ShadowPaths, ShadowSpec};
 use io::engine::sqlite::tombstone;
+use io::failpoint::{self, Step};
 use wal::{PartitionId, PartitionName, Position, Span};
 
 use super::copies::Held;
@@ -71,6 +72,7 @@ impl Host {
             let reason = "its log could not be read to the end".to_owned();
             return Err(Failure::Retry(reason));
         }
+        failpoint::reach(Step::FenceRead);
         Ok(Outcome::Frozen(live.position))
     }
 
@@ -135,6 +137,7 @@ impl Host {
         if at_once && let Err(error) = live.source.refuse_readers() {
             tracing::warn!(partition = %live.name, %error, "readers of the old copy go on");
         }
+        failpoint::reach(Step::FenceReaders);
         live.freeze = Freeze::None;
         if let Err(error) = live.source.thaw() {
             tracing::warn!(partition = %live.name, %error, "the write lock is still held");
@@ -266,9 +269,12 @@ fn bury(setup: &Setup, place: usize, name: &PartitionName) -> io::Result<()> {
     let left = remap.adopt_plain(name)?;
     let generation = remap.allocate(name)?;
     tombstone(&remap.path(generation, name), &attributes)?;
+    failpoint::pass(Step::RetireTombstone)?;
     remap.exchange(name, generation)?;
+    failpoint::pass(Step::RetireExchanged)?;
     remap.sync_dir(name)?;
-    mark_retired(&remap.dir(left))
+    mark_retired(&remap.dir(left))?;
+    failpoint::pass(Step::RetireMarked)
 }
 
 /// A shadow of the new owner, made of the old copy as it was before the fence.
@@ -301,6 +307,7 @@ fn reverse_shadow(
     let shadow = Shadow::from_live(&paths, &spec, position, page_count, read)
         .seed(seed)
         .run()?;
+    failpoint::pass(Step::ReverseKept)?;
     Ok(Held {
         shadow: Some(shadow),
         generation,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use io::failpoint::{self, Step};
 use io::reactor::{ShardContext, now};
 use io::ring::{Descriptor, Ring, Token};
 use wal::frame::{Flags, Frame, FrameKind};
@@ -242,6 +243,13 @@ impl Host {
                 return;
             }
         };
+        if let Event::Arrived {
+            cargo: Cargo::Delta { .. },
+            ..
+        } = &event
+        {
+            failpoint::reach(Step::ShipReceived);
+        }
         let acknowledged = match &event {
             Event::Received {
                 message: Message::Ack { partition, durable },
@@ -326,6 +334,12 @@ impl Host {
                 class,
                 message,
             } => {
+                match message {
+                    Message::Ready { .. } => failpoint::reach(Step::FenceReady),
+                    Message::Grant { .. } => failpoint::reach(Step::FenceGrant),
+                    Message::Serving { .. } => failpoint::reach(Step::RouteServing),
+                    _ => {}
+                }
                 self.send(ring, link, class, message.seal());
             }
             Effect::Ship {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use io::failpoint::{self, Step};
 use io::journal::Journal as Segments;
 use wal::frame::Frame;
 use wal::{PartitionId, Position};
@@ -54,6 +55,7 @@ impl Journal {
             // Nobody waits for what was released meanwhile.
             if let Some((ticket, position)) = self.pending.remove(&committed.ticket) {
                 let durable = committed.result.map(|_| position);
+                failpoint::reach(Step::JournalAcknowledge);
                 finished.push((ticket, durable.map_err(|error| failure_of(&error))));
             }
         }

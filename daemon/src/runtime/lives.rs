@@ -7,6 +7,7 @@ use std::sync::Arc;
 use io::deltalog::{DeltaLog, DeltaLogLimits};
 use io::durable::Attributes as FileAttributes;
 use io::engine::sqlite::{Adopted, Change, Source, SourceOptions};
+use io::failpoint::{self, Step};
 use io::throttle::{Rate, Throttle};
 use wal::delta::{DeltaHead, Encoder};
 use wal::frame::Flags;
@@ -312,6 +313,7 @@ impl Host {
             .encoder
             .delta(&head, &change.edits(), group)
             .map_err(io::Error::from);
+        failpoint::reach(Step::ShipEncoded);
         let bytes = match logged.and_then(|frame| {
             live.log.append(&frame)?;
             Ok(frame.len() as u64)

@@ -100,6 +100,7 @@ pub enum Error {
 
 /// Runs the shards until the operator wants the daemon to stop, or a shard failed.
 pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
+    io::failpoint::listen(&config.node.state_dir.join("steps"));
     let probe = Probe::run()?;
     io::probe::raise_files_max()?;
     for engine in &config.engines {
@@ -142,6 +143,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         let (setup, shards) = (Arc::clone(&setup), crew.mailboxes.clone());
         move || discover::run(&setup, &shards, &stopped)
     })?;
+    io::failpoint::pass(io::failpoint::Step::RecoverStarted)?;
     readiness.ready();
     let ended = crew.follow(&orders);
     drop(stop);

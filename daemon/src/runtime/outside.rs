@@ -13,6 +13,7 @@ use super::pools::Where;
 use crate::control::routing;
 use crate::effect::Note;
 use crate::event::{Event, LinkId, Outcome, Ticket};
+use io::failpoint::{self, Step};
 
 impl Host {
     /// Connects to a peer on a helper thread; the result is a greeting or a broken link.
@@ -54,7 +55,17 @@ impl Host {
     /// Writes a line of the switch journal.
     pub fn record(&mut self, ticket: Ticket, note: Note) {
         let setup = Arc::clone(&self.setup);
-        let work = move || setup.notes.record(ticket.partition, note);
+        let work = move || {
+            setup.notes.record(ticket.partition, note)?;
+            match note {
+                Note::Prepared { .. } => failpoint::reach(Step::NotePrepared),
+                Note::Intent { .. } => failpoint::reach(Step::NoteIntent),
+                Note::Landed { .. } => failpoint::reach(Step::NoteLanded),
+                Note::Released { .. } => failpoint::reach(Step::NoteReleased),
+                Note::Abandoned { .. } | Note::Shadow { .. } => {}
+            }
+            Ok(())
+        };
         self.offload(Where::Disk, work, move |host, recorded| {
             let result = match recorded {
                 Ok(Ok(())) => Ok(Outcome::Nothing),

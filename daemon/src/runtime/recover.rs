@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use io::commit::CommitOptions;
 use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
+use io::failpoint::{self, Step};
 use io::journal::Journal;
 use io::remap::Generation;
 use wal::{PartitionId, PartitionName, Position};
@@ -41,10 +42,12 @@ pub fn shadows(setup: &Setup) -> io::Result<(Vec<Journal>, Vec<Recovered>)> {
             }
         }
     }
+    failpoint::pass(Step::RecoverListed)?;
     let journals = replay(setup, &mut found)?;
     for recovered in found.values_mut() {
         settle(recovered);
     }
+    failpoint::pass(Step::RecoverSettled)?;
     Ok((journals, found.into_values().collect()))
 }
 
@@ -58,6 +61,7 @@ fn open_generation(setup: &Setup, place: usize, generation: Generation) -> Optio
     let dir = remap.dir(generation);
     if is_retired(&dir) && !is_served(&setup.places[place], &dir) {
         remove(&dir);
+        failpoint::reach(Step::RecoverRemoved);
         return None;
     }
     let name = read_name(&dir)?;
@@ -75,6 +79,7 @@ fn open_generation(setup: &Setup, place: usize, generation: Generation) -> Optio
             return None;
         }
     };
+    failpoint::reach(Step::RecoverOpened);
     let Opened::Shadow(shadow, state) = opened else {
         return None;
     };
@@ -147,8 +152,9 @@ fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) {
         epoch,
         position: base,
     };
-    let settled =
-        Shadow::mark_promoted(paths, epoch).and_then(|()| setup.notes.record(name.id(), note));
+    let settled = Shadow::mark_promoted(paths, epoch)
+        .and_then(|()| failpoint::pass(Step::RecoverLanding))
+        .and_then(|()| setup.notes.record(name.id(), note));
     if let Err(error) = settled {
         tracing::warn!(partition = %name, %error, "a landing could not be settled");
     }
@@ -190,6 +196,7 @@ fn replay(setup: &Setup, found: &mut BTreeMap<PartitionId, Recovered>) -> io::Re
             apply(found, id, &frame);
             Ok(())
         })?;
+        failpoint::pass(Step::RecoverReplayed)?;
         for id in journal.partitions() {
             if let Some(recovered) = found.get_mut(&id) {
                 settle(recovered);

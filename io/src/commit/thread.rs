@@ -11,6 +11,7 @@ use super::group::{GroupBuffer, disk_len};
 use super::segments::{Slot, SlotIndex};
 use super::{CommitOptions, Committed, GROUP_BYTES_MAX, Order, Place, SegmentNumber, Ticket, Wake};
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// One part in so many: what writes take of the disk's time while submissions never end. Flushes of
 /// one disk wait for one another, and the applications' own flushes come first.
@@ -181,14 +182,18 @@ impl Worker {
         };
         let bytes = self.buffer.finish(open.place.segment, sequence);
         let began = Instant::now();
-        let written = open.file.write_all_at(bytes, open.at).and_then(|()| {
-            if open.synchronous {
-                Ok(())
-            } else {
-                open.file.sync_data()
-            }
-        });
+        let passed = failpoint::pass(Step::JournalWrite).map_err(std::io::Error::other);
+        let written = passed
+            .and_then(|()| open.file.write_all_at(bytes, open.at))
+            .and_then(|()| {
+                if open.synchronous {
+                    Ok(())
+                } else {
+                    open.file.sync_data()
+                }
+            });
         self.wrote = Some((began, began.elapsed()));
+        failpoint::reach(Step::JournalSynced);
         match written {
             Ok(()) => {
                 open.at += len;

@@ -10,6 +10,7 @@ use wal::PartitionName;
 use super::{Generation, Remap, SIBLINGS, TEMP_PREFIX, Target, file_name, refused};
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// What an exchange found at the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +91,7 @@ impl Remap {
             std::fs::hard_link(&from, &to).map_err(|e| Error::at("link", &from, e))?;
         }
         durable::sync_dir(&self.dir(generation))?;
+        failpoint::pass(Step::RetireAdopted)?;
         self.swap(name, generation, libc::RENAME_EXCHANGE)?;
         Ok(generation)
     }
@@ -125,10 +127,12 @@ impl Remap {
         drop_temp(&temp)?;
         let text = self.link_text(&live, generation, name);
         std::os::unix::fs::symlink(&text, &temp).map_err(|e| Error::at("symlink", &temp, e))?;
+        failpoint::pass(Step::RemapLinked)?;
         if let Err(error) = rename(&temp, &live, how) {
             drop_temp(&temp)?;
             return Err(error);
         }
+        failpoint::reach(Step::RemapExchanged);
         if how == libc::RENAME_EXCHANGE {
             drop_temp(&temp)
         } else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use io::engine::sqlite::Source;
 use io::engine::sqlite::shadow::Shadow;
+use io::failpoint::{self, Step};
 use io::remap::Target;
 use wal::lsn::Epoch;
 use wal::{PartitionId, PartitionName, Position};
@@ -58,7 +59,11 @@ impl Host {
         let (hashes, frame) = (shadow.hashes().to_vec(), shadow.wal_frames());
         let limits = options(&self.setup, copy.place);
         self.lives.landing.insert(id, Landing::underway(position));
-        let work = move || Source::attach_known(&path, &limits, hashes, frame);
+        let work = move || {
+            let source = Source::attach_known(&path, &limits, hashes, frame)?;
+            failpoint::pass(Step::RemapAttached)?;
+            Ok::<Source, io::Error>(source)
+        };
         self.offload(Where::Disk, work, move |host, attached| {
             let source = match attached {
                 Ok(Ok(source)) => Some(source),
@@ -115,6 +120,7 @@ impl Host {
         // note is written by another thread, and may come later.
         let settle = move || {
             setup.places[place].remap().sync_dir(&name)?;
+            failpoint::pass(Step::RemapDirSynced)?;
             setup.notes.record(id, Note::Landed { epoch, position })?;
             shadow.promote(epoch)
         };

@@ -14,6 +14,7 @@ use super::shm::Shm;
 use super::source::newest;
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// Appends `image` as page 1 in a transaction of its own: WAL frame, fdatasync, page list, header.
 /// The caller holds WRITE. On failure nothing was committed, and nothing is left that a recovery
@@ -30,7 +31,9 @@ pub(super) fn append_page_one(files: &Files, shm: &Arc<Shm>, image: &[u8]) -> Re
     let number = header.max_frame + 1;
     let frame = WalFrameHeader::new(&log, seed, 1, page_count, image);
     let published = write_frame(files, number, &frame, image)
+        .and_then(|()| failpoint::pass(Step::FenceWritten))
         .and_then(|()| durable::sync_data(&files.wal, &files.paths.wal))
+        .and_then(|()| failpoint::pass(Step::FenceSynced))
         .and_then(|()| enter(shm, number));
     if let Err(error) = published {
         // Already failing; the zeros are one more chance that a recovery does not find the frame.
@@ -46,6 +49,7 @@ pub(super) fn append_page_one(files: &Files, shm: &Arc<Shm>, image: &[u8]) -> Re
         frame_checksum: frame.checksum,
         salts: log.salts,
     });
+    failpoint::reach(Step::FencePublished);
     Ok(())
 }
 

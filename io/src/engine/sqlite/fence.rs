@@ -21,6 +21,7 @@ use super::shm::Shm;
 use super::source::{Source, newest};
 use super::table::WRITE_VERSION_AT;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// How often a freeze looks whether a checkpoint of ours is done with WRITE.
 const LOOK_EVERY: Duration = Duration::from_micros(50);
@@ -52,6 +53,7 @@ impl FreezeTask {
         match waited {
             Ok(true) if !too_late() => {
                 *writer = Writer::Frozen;
+                failpoint::reach(Step::FenceLocked);
                 Ok(())
             }
             other => {

@@ -34,6 +34,7 @@ use wal::{Digest, Epoch, PartitionId, Position};
 
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 use checkpoint::Mark;
 use meta::{Identity, MetaFile};
 use walfile::{Tail, WalFile};
@@ -294,6 +295,7 @@ impl Shadow {
         }
         self.digest = digest;
         self.position = head.to;
+        failpoint::reach(Step::ShipApplied);
         Ok(())
     }
 

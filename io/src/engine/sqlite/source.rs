@@ -27,6 +27,7 @@ use super::table::{Table, lift_versions};
 use super::{open, recover, tail};
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// Limits of one attached database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +86,7 @@ impl Source {
     /// the first thing to do is a scan, or to hand in a saved table.
     pub fn attach(path: &Path, options: &SourceOptions) -> Result<Source> {
         let (files, shm) = open::open(path)?;
+        failpoint::pass(Step::TailAttach)?;
         Source::start(files, Arc::new(shm), options)
     }
 
@@ -207,7 +209,11 @@ impl Source {
         if self.table.is_none() || self.lost.is_some() || self.scan != ScanState::Idle {
             return Ok(None);
         }
-        tail::poll(self, limit_frames.clamp(1, u32::MAX as usize) as u32)
+        let change = tail::poll(self, limit_frames.clamp(1, u32::MAX as usize) as u32)?;
+        if change.is_some() {
+            failpoint::pass(Step::TailRead)?;
+        }
+        Ok(change)
     }
 
     /// Takes `change`, the last that was polled, as done: the position moves behind it.
@@ -231,6 +237,7 @@ impl Source {
         self.frames.extend(change.frames.iter().copied());
         self.fenced = change.fenced;
         self.set_mark(change.to);
+        failpoint::reach(Step::TailConsumed);
     }
 
     /// Reads `page` as it is at the consumed position. `Retry` when the file is ahead of the

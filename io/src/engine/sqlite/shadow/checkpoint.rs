@@ -23,6 +23,7 @@ use super::walfile::image_at;
 use super::{Phase, Shadow};
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// Newer frames are moved to the start of the -wal only up to this many, so that a restart holds
 /// up its shard for about a millisecond; otherwise the next checkpoint gets its chance.
@@ -167,6 +168,7 @@ impl CheckpointTask {
     fn steps(&self, watch: &mut dyn FnMut(CheckpointStep)) -> Result<()> {
         durable::sync_data(&self.wal.0, &self.wal.1)?;
         watch(CheckpointStep::LogSynced);
+        failpoint::pass(Step::CheckpointLogSynced)?;
         let Mark {
             frames,
             to,
@@ -179,15 +181,19 @@ impl CheckpointTask {
             salts: self.salts,
         })?;
         watch(CheckpointStep::Announced);
+        failpoint::pass(Step::CheckpointAnnounced)?;
         self.copy()?;
         watch(CheckpointStep::Copied);
+        failpoint::pass(Step::CheckpointCopied)?;
         durable::sync_data(&self.database.0, &self.database.1)?;
         watch(CheckpointStep::DatabaseSynced);
+        failpoint::pass(Step::CheckpointDatabaseSynced)?;
         self.set(State::At {
             position: to,
             page_count,
         })?;
         watch(CheckpointStep::Finished);
+        failpoint::pass(Step::CheckpointFinished)?;
         Ok(())
     }
 

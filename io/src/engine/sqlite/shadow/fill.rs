@@ -18,6 +18,7 @@ use super::meta::State;
 use super::{Phase, Shadow, busy, keep, refused};
 use crate::durable;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// Bytes read at once while hashing a database.
 const CHUNK: usize = 1 << 20;
@@ -60,6 +61,7 @@ impl Shadow {
         if let Some(failure) = failure.into_inner() {
             return Err(failure);
         }
+        failpoint::pass(Step::ShipFilled)?;
         decoded.map_err(|e| self.decoding(e))
     }
 
@@ -84,6 +86,7 @@ impl Shadow {
             let reason = format!("its digest is {found}, the source has {}", position.digest);
             return Err(self.corrupt("complete", reason));
         }
+        failpoint::pass(Step::ShipProven)?;
         durable::sync_data(&self.database, &self.paths.database)?;
         durable::sync_dir(&self.paths.dir)?;
         self.meta().set(State::At {
@@ -93,6 +96,7 @@ impl Shadow {
         self.position = position;
         self.checkpointed = position;
         self.phase = Phase::Following;
+        failpoint::reach(Step::ShipCompleted);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use super::recover::Opened;
 use super::{Phase, Shadow, busy, refused};
 use crate::durable;
 use crate::error::Result;
+use crate::failpoint::{self, Step};
 
 /// Room made in the -wal for what arrives between the preparation and the end of the pause. A sync
 /// of more than this is still right, only slower.
@@ -38,6 +39,7 @@ impl LandingSync {
     /// One fdatasync. On return the landed -wal holds [`LandingSync::position`] after any crash.
     pub fn run(self) -> Result<Position> {
         durable::sync_data(&self.file, &self.path)?;
+        failpoint::pass(Step::RemapSynced)?;
         Ok(self.position)
     }
 
@@ -76,6 +78,7 @@ impl Shadow {
         let mut tail = self.wal.begin();
         tail.push(1, &image)?;
         self.wal.commit(tail, base_pages)?;
+        failpoint::pass(Step::RemapPreparing)?;
         self.wal.make_room(ROOM_BYTES)?;
         let len = self.wal.bytes() + ROOM_BYTES;
         durable::flush_slowly(&self.wal.file(), self.wal.path(), len)?;
@@ -91,7 +94,7 @@ impl Shadow {
             base_pages,
             settled: true,
         };
-        Ok(())
+        failpoint::pass(Step::RemapPrepared)
     }
 
     /// The epoch in which it is landing.
@@ -193,7 +196,10 @@ impl Shadow {
                 epoch: now,
                 settled: true,
                 ..
-            } if now == epoch => self.meta().set(State::Promoted { epoch }),
+            } if now == epoch => {
+                self.meta().set(State::Promoted { epoch })?;
+                failpoint::pass(Step::RemapPromoted)
+            }
             Phase::Landing { .. } => {
                 let reason = "it is landing in another epoch, or at a position not known";
                 Err(refused("promote", &self.paths.database, reason))

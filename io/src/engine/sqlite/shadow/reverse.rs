@@ -17,6 +17,7 @@ use super::{Shadow, ShadowPaths, ShadowSpec};
 use crate::clone::clone_file;
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 
 /// Reads a page at the final position into a whole page of bytes.
 pub type PageReader = Box<dyn FnMut(u32, &mut [u8]) -> Result<()> + Send>;
@@ -112,6 +113,7 @@ impl FromLive {
     /// an error the directory may be removed.
     pub fn run(mut self) -> Result<Shadow> {
         let mut shadow = Shadow::create(&self.paths, &self.spec)?;
+        failpoint::pass(Step::ReverseCreated)?;
         if let Some(seed) = &self.seed {
             let source = File::open(seed).map_err(|e| Error::at("open", seed, e))?;
             let target = (&*shadow.database, shadow.paths.database.as_path());
@@ -129,6 +131,7 @@ impl FromLive {
             shadow.put_page(page, &image, whole && old == image)?;
             self.progress.pages.fetch_add(1, Ordering::Relaxed);
         }
+        failpoint::pass(Step::ReverseCopied)?;
         let len = u64::from(self.page_count) * size as u64;
         durable::flush_slowly(&shadow.database, &shadow.paths.database, len)?;
         shadow.complete(self.position, self.page_count)?;
