@@ -12,7 +12,7 @@ use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use io::failpoint::{self, Step};
 use io::journal::Journal;
 use io::remap::Generation;
-use wal::{PartitionId, PartitionName, Position};
+use wal::{Epoch, PartitionId, PartitionName, Position};
 
 use super::copies::{Held, file_name, read_name};
 use super::setup::{Place, Setup};
@@ -144,20 +144,34 @@ fn settle_landing(
 }
 
 /// The path was exchanged before the stop: it was granted, whatever the journal had time to say.
+/// The files may have been given to applications already, and only the note be missing: two
+/// threads do the one and the other, and an earlier start may have ended in between.
 fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) {
-    let Ok(Stage::Landing { epoch, base }) = Shadow::stage(paths) else {
-        return;
+    let settled = match Shadow::stage(paths) {
+        Ok(Stage::Landing { epoch, base }) => Shadow::mark_promoted(paths, epoch)
+            .and_then(|()| failpoint::pass(Step::RecoverLanding))
+            .map(|()| (epoch, base)),
+        Ok(Stage::Promoted(epoch)) if is_prepared(setup, name, epoch) => {
+            // Where it landed is not known any more; nothing but a word to the source needs it.
+            Ok((epoch, Position::default()))
+        }
+        Ok(_) | Err(_) => return,
     };
-    let note = Note::Landed {
-        epoch,
-        position: base,
-    };
-    let settled = Shadow::mark_promoted(paths, epoch)
-        .and_then(|()| failpoint::pass(Step::RecoverLanding))
-        .and_then(|()| setup.notes.record(name.id(), note));
-    if let Err(error) = settled {
+    let noted = settled.and_then(|(epoch, position)| {
+        let note = Note::Landed { epoch, position };
+        setup.notes.record(name.id(), note)
+    });
+    if let Err(error) = noted {
         tracing::warn!(partition = %name, %error, "a landing could not be settled");
     }
+}
+
+/// Whether the newest thing that our own journal knows is that a landing in `epoch` was prepared.
+fn is_prepared(setup: &Setup, name: &PartitionName, epoch: Epoch) -> bool {
+    setup.notes.all().into_iter().any(|(id, note)| {
+        let prepared = matches!(note, Note::Prepared { epoch: noted, .. } if noted == epoch);
+        id == name.id() && prepared
+    })
 }
 
 /// Of two copies of one partition the further one counts.
