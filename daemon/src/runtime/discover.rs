@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io::engine::sqlite::{Directory, DirectoryWatch, Hint};
+use io::failpoint::{self, Step};
 use wal::{PartitionName, ShardIndex};
 
 use super::mail::{Mail, Mailbox};
@@ -23,20 +23,29 @@ const LIST_EVERY: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// One configured directory, as seen last.
-struct Seen {
+pub struct Seen {
     directory: Directory,
     watch: Option<DirectoryWatch>,
     known: BTreeSet<PartitionName>,
     listed_at: Option<Instant>,
 }
 
-/// Runs until `stop` is dropped.
-pub fn run(setup: &Arc<Setup>, shards: &[Mailbox], stop: &flume::Receiver<()>) {
+/// The first listing. Shards begin with what it finds: a copy that a switchover left behind has to
+/// be known before its new owner offers a shadow in its place.
+pub fn first(setup: &Setup) -> Vec<Seen> {
     let mut places: Vec<Seen> = setup.places.iter().filter_map(open).collect();
+    for seen in &mut places {
+        seen.list(&|name, event| setup.keep_first(name.id(), event));
+    }
+    places
+}
+
+/// Looks at the places of [`first`] until `stop` is dropped.
+pub fn run(mut places: Vec<Seen>, shards: &[Mailbox], stop: &flume::Receiver<()>) {
     loop {
         for seen in &mut places {
             if seen.is_due() {
-                seen.list(shards);
+                seen.list(&|name, event| tell(shards, name, event));
             }
         }
         if stop.recv_timeout(LOOK_EVERY) != Err(flume::RecvTimeoutError::Timeout) {
@@ -111,7 +120,7 @@ impl Seen {
         name.is_none_or(|name| self.known.contains(&name) != is_there)
     }
 
-    fn list(&mut self, shards: &[Mailbox]) {
+    fn list(&mut self, tell: &dyn Fn(&PartitionName, Event)) {
         self.listed_at = Some(Instant::now());
         if let Some(watch) = &mut self.watch
             && let Err(error) = watch.renew(&self.directory)
@@ -125,6 +134,7 @@ impl Seen {
                 return;
             }
         };
+        failpoint::reach(Step::RecoverFound);
         let mut there = BTreeSet::new();
         for found in listing.databases {
             if is_tombstone(&found.path) {
@@ -132,7 +142,6 @@ impl Seen {
             }
             if !self.known.contains(&found.name) {
                 tell(
-                    shards,
                     &found.name,
                     Event::Found {
                         name: found.name.clone(),
@@ -147,7 +156,6 @@ impl Seen {
             };
             if !self.known.contains(&name) {
                 tell(
-                    shards,
                     &name,
                     Event::Rejected {
                         name: name.clone(),
@@ -160,7 +168,6 @@ impl Seen {
         for name in self.known.difference(&there) {
             let reason = "its path is gone".to_owned();
             tell(
-                shards,
                 name,
                 Event::Vanished {
                     partition: name.id(),

@@ -128,6 +128,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     let setup = Arc::new(Setup::new(parts));
     let (journals, recovered) = recover::shadows(&setup)?;
     recover::tell(&setup, &recovered);
+    let places = discover::first(&setup);
     let post = notices::post_to(events);
     let crew = Crew::start(&setup, journals, recovered, Noticeboard(post))?;
     crew.help("owners", {
@@ -140,8 +141,8 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     })?;
     let (stop, stopped) = flume::bounded::<()>(0);
     crew.help("discover", {
-        let (setup, shards) = (Arc::clone(&setup), crew.mailboxes.clone());
-        move || discover::run(&setup, &shards, &stopped)
+        let shards = crew.mailboxes.clone();
+        move || discover::run(places, &shards, &stopped)
     })?;
     io::failpoint::pass(io::failpoint::Step::RecoverStarted)?;
     readiness.ready();
