@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`rounds`] | daemons and writers are killed at random moments of moves |
 //! | [`quiet`] | daemons are killed while nothing moves |
+//! | `steps` | everybody is killed at every named step (feature `failpoints`) |
 //! | [`target`] | the target of a move is killed when it is ready, or stands still |
 //!
 //! `FORESHADOW_SEED` and `FORESHADOW_ROUNDS` replay or lengthen a run; a failure prints them.
@@ -14,4 +15,6 @@ mod cluster;
 mod quiet;
 mod rounds;
 mod seed;
+#[cfg(feature = "failpoints")]
+mod steps;
 mod target;

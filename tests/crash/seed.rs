@@ -16,6 +16,12 @@ impl Dice {
         Dice(seed)
     }
 
+    /// A sequence of its own, for one part of a run.
+    #[cfg(feature = "failpoints")]
+    pub fn of(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
     fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -168,6 +168,14 @@ impl Writers {
         self.slots[index].process = None;
     }
 
+    /// Starts a process again if it was killed.
+    pub fn restart_if_dead(&mut self, index: usize) -> Result<(), Error> {
+        match self.slots[index].process {
+            None => self.restart(index),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Starts a process that is not running; its writers go on after their last acknowledgement.
     pub fn restart(&mut self, index: usize) -> Result<(), Error> {
         let slot = &mut self.slots[index];

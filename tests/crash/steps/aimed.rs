@@ -1,0 +1,72 @@
+//! Single stories that the rounds meet only by luck: two accidents, or an order of two threads.
+
+use std::time::Duration;
+
+use io::failpoint::{Action, Step};
+
+use super::stage::{Stage, Victim};
+use super::table::By;
+use crate::cluster::until;
+
+/// Starts a stage, lets `story` happen to a tenant at its owner's or target's node, and judges.
+fn told(story: impl FnOnce(&mut Stage, &str, usize)) {
+    let mut stage = Stage::start(1, "1s");
+    let tenant = stage.tenant_for(By::FirstMove).expect("none moved yet");
+    let owner = stage.owner(&tenant);
+    story(&mut stage, &tenant, owner);
+    let tally = stage.end();
+    assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+    assert_eq!(tally.both_open, 0);
+}
+
+/// One thread gives the landed files to the applications, another one notes the landing. A target
+/// that dies after the one and before the other has landed all the same.
+#[test]
+fn a_landing_whose_note_is_missing_is_still_a_landing() {
+    told(|stage, tenant, owner| {
+        let target = 1 - owner;
+        let promoted = stage.board(target).passes(Step::RemapPromoted);
+        // The target's second note of a move.
+        let met = stage.meet_in_move(Step::NoteWritten, 2, Action::Hold, tenant, target);
+        assert!(met, "the move came to its note");
+        until("the files are given away", || {
+            (stage.board(target).passes(Step::RemapPromoted) > promoted).then_some(())
+        });
+        stage.kill(target, Victim::Daemon);
+        stage.heal("killed before the note of its landing", tenant);
+        assert_eq!(stage.owner(tenant), target, "it was granted");
+        stage.moves(tenant, owner);
+    });
+}
+
+/// A start that dies between the two leaves the same to the next start.
+#[test]
+fn a_start_that_dies_while_it_settles_a_landing_is_repeated() {
+    told(|stage, tenant, owner| {
+        let (at, met) = stage.meet(Step::RecoverLanding, Action::Kill, tenant, owner);
+        assert!(met, "the start came to the landing");
+        stage.bury(at);
+        stage.heal("killed again while it started", tenant);
+        assert_eq!(stage.owner(tenant), at, "it was granted");
+        stage.moves(tenant, owner);
+    });
+}
+
+/// A source that died before it put its old copy away must do so when it is back, however quickly
+/// the new owner offers it a shadow.
+#[test]
+fn an_old_copy_is_put_away_though_its_new_owner_is_quicker() {
+    told(|stage, tenant, owner| {
+        let met = stage.meet_in_move(Step::RetireAdopted, 1, Action::Kill, tenant, owner);
+        assert!(met, "the move came to its end");
+        stage.bury(owner);
+        stage.board(owner).arm(Step::RecoverFound, 1, Action::Hold);
+        stage.cluster.nodes[owner].start().expect("it starts");
+        assert!(stage.fires(owner), "it lists its directory");
+        // The new owner would have offered by now.
+        std::thread::sleep(Duration::from_millis(700));
+        stage.board(owner).release();
+        stage.heal("its listing was slow", tenant);
+        stage.moves(tenant, owner);
+    });
+}

@@ -1,0 +1,480 @@
+//! One small cluster whose daemons obey boards of steps, and one round in it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use foreshadow::cli::demo::harness::{Cluster, Load, Pace, Program, Tenant, Writers, python};
+use io::failpoint::{Action, BOARD_LEN, Board, Step};
+
+use super::look::{both_open, wrong_rows};
+use super::table::{At, By, place};
+use super::tally::Tally;
+use crate::cluster::{LIMIT, options, until};
+use crate::seed::Dice;
+
+const TENANTS: u32 = 3;
+/// Megabytes of a database: small, so that most of a round is what is tested.
+const MEGABYTES: f64 = 0.1;
+const WRITES_PER_SECOND: f64 = 15.0;
+/// Writes pass their steps again and again: one of the first so many passes is met.
+const NTH_MAX: u64 = 8;
+/// A kill at a random moment comes so long after a move was asked for, at most.
+const RANDOM_US_MAX: u64 = 60_000;
+/// Moves asked for until one comes to the step: a move may be given up before it.
+const MOVES_MAX: usize = 3;
+/// Older than what a start deletes.
+const OLD: Duration = Duration::from_secs(120);
+
+/// Who dies while a daemon is at the step.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Victim {
+    Daemon,
+    Peer,
+    Writer,
+    DaemonAndPeer,
+    DaemonAndWriter,
+}
+
+pub const VICTIMS: [Victim; 5] = [
+    Victim::Daemon,
+    Victim::Peer,
+    Victim::Writer,
+    Victim::DaemonAndPeer,
+    Victim::DaemonAndWriter,
+];
+
+impl Victim {
+    pub fn daemon(self) -> bool {
+        !matches!(self, Victim::Peer | Victim::Writer)
+    }
+
+    fn peer(self) -> bool {
+        matches!(self, Victim::Peer | Victim::DaemonAndPeer)
+    }
+
+    fn writer(self) -> bool {
+        matches!(self, Victim::Writer | Victim::DaemonAndWriter)
+    }
+}
+
+/// A cluster with boards and writers.
+pub struct Stage {
+    pub cluster: Cluster,
+    pub tally: Tally,
+    pub dice: Dice,
+    boards: Vec<Board>,
+    writers: Option<Writers>,
+}
+
+impl Stage {
+    /// Two daemons, three tenants, every one with a writer of each SQLite.
+    pub fn start(seed: u64, pause_timeout: &str) -> Stage {
+        let options = options(2)
+            .tweak("[ship]", "reconnect_min", "\"10ms\"")
+            .tweak("[ship]", "reconnect_max", "\"100ms\"")
+            .tweak("[switch]", "max_pause", "\"500ms\"")
+            .tweak("[switch]", "pause_timeout", &format!("{pause_timeout:?}"));
+        let mut cluster = Cluster::prepare(&options).expect("prepared");
+        let boards = cluster.nodes.iter().map(|node| {
+            let path = node.place.state().join("steps");
+            fs::write(&path, [0; BOARD_LEN]).expect("written");
+            Board::open(&path).expect("mapped")
+        });
+        let boards = boards.collect();
+        let home = |number: u32| ["node-a", "node-b"][number as usize % 2];
+        let tenants: Vec<Tenant> = (0..TENANTS)
+            .map(|number| Tenant::new(number, home(number), MEGABYTES))
+            .collect();
+        cluster
+            .create_tenants(&tenants)
+            .expect("databases are made");
+        cluster.start_all().expect("every daemon is ready");
+        cluster.wait_for_shadows(LIMIT).expect("ready shadows");
+        let other = python().map_or(Program::Bundled, |_| Program::Python);
+        let mut load = Load::new(&[Program::Bundled, other]);
+        for tenant in &tenants {
+            load.add(0, tenant, Pace::Rate(WRITES_PER_SECOND));
+            load.add(1, tenant, Pace::Rate(WRITES_PER_SECOND));
+        }
+        let writers = cluster.start_writers(&load).expect("writers start");
+        let stage = Stage {
+            cluster,
+            tally: Tally::default(),
+            dice: Dice::of(seed),
+            boards,
+            writers: Some(writers),
+        };
+        stage.goes_on((0..TENANTS).collect());
+        stage
+    }
+
+    /// One round: `step` is met and `victim` dies there.
+    pub fn round(&mut self, step: Step, victim: Victim) {
+        let said = format!("{} {victim:?}", step.name());
+        let (_, by) = place(step);
+        let Some(tenant) = self.tenant_for(by) else {
+            return self.tally.missed.push(format!("{said}: every file moved"));
+        };
+        let owner = self.owner(&tenant);
+        let action = match victim {
+            Victim::Daemon => Action::Kill,
+            _ => Action::Hold,
+        };
+        let (at, met) = self.meet(step, action, &tenant, owner);
+        self.tally.rounds += 1;
+        if !met {
+            self.boards[at].disarm();
+            self.heal(&said, &tenant);
+            return self.tally.missed.push(said);
+        }
+        self.tally.fired(step, victim);
+        self.strike(at, victim);
+        self.look_at_both(&said, &tenant);
+        self.boards[at].release();
+        self.heal(&said, &tenant);
+    }
+
+    /// One round without a step: a move begins, and a moment later somebody dies.
+    pub fn random_round(&mut self, victim: Victim) {
+        let tenant = self.tenant_for(By::Move).expect("a tenant");
+        let owner = self.owner(&tenant);
+        let pending = self.ask(&tenant, 1 - owner);
+        let at = self.dice.below(2) as usize;
+        let delay = Duration::from_micros(self.dice.below(RANDOM_US_MAX));
+        sleep(delay);
+        self.tally.rounds += 1;
+        self.tally.random += 1;
+        let said = format!("{victim:?} {delay:?} after a move began ({pending})");
+        self.kill(at, victim);
+        self.look_at_both(&said, &tenant);
+        self.heal(&said, &tenant);
+    }
+
+    /// Arms the step, makes the daemon pass it and waits until it does. Returns whose step it is.
+    pub fn meet(
+        &mut self,
+        step: Step,
+        action: Action,
+        tenant: &str,
+        owner: usize,
+    ) -> (usize, bool) {
+        let (at, by) = place(step);
+        let at = match at {
+            At::Owner => owner,
+            At::Shadow => 1 - owner,
+        };
+        let nth = match (by, step) {
+            (By::Writes, _) => 1 + self.dice.below(NTH_MAX) as u32,
+            (_, Step::NoteWritten) => 1 + self.dice.below(2) as u32,
+            _ => 1,
+        };
+        match by {
+            By::Writes => {
+                self.boards[at].arm(step, nth, action);
+                (at, self.fires(at))
+            }
+            By::Move | By::FirstMove => (at, self.meet_in_move(step, nth, action, tenant, at)),
+            By::Start => (at, self.meet_at_start(step, action, at)),
+            By::StartWithoutShadow => {
+                self.kill(at, Victim::Daemon);
+                self.lose_shadow(at, tenant);
+                self.boards[at].arm(step, nth, action);
+                self.cluster.nodes[at].start().expect("it starts");
+                (at, self.fires(at))
+            }
+            By::OwnerWithoutLog => {
+                self.kill(1 - at, Victim::Daemon);
+                let deltas = self.cluster.nodes[1 - at].place.state().join("deltas");
+                fs::remove_dir_all(deltas).expect("removed");
+                self.boards[at].arm(step, nth, action);
+                self.cluster.nodes[1 - at].start().expect("it starts");
+                (at, self.fires(at))
+            }
+            By::StartWithOldCopies => {
+                self.make_old(at);
+                (at, self.meet_at_start(step, action, at))
+            }
+            By::StartAfterExchange => {
+                if !self.meet_in_move(Step::RemapExchanged, 1, Action::Kill, tenant, at) {
+                    return (at, false);
+                }
+                self.bury(at);
+                self.tally.kills += 1;
+                self.boards[at].arm(step, nth, action);
+                self.cluster.nodes[at].start().expect("it starts");
+                (at, self.fires(at))
+            }
+        }
+    }
+
+    fn meet_at_start(&mut self, step: Step, action: Action, at: usize) -> bool {
+        self.kill(at, Victim::Daemon);
+        self.boards[at].arm(step, 1, action);
+        self.cluster.nodes[at].start().expect("it starts");
+        self.fires(at)
+    }
+
+    pub fn meet_in_move(
+        &mut self,
+        step: Step,
+        nth: u32,
+        action: Action,
+        tenant: &str,
+        at: usize,
+    ) -> bool {
+        let source = self.owner(tenant);
+        let target = 1 - source;
+        for _ in 0..MOVES_MAX {
+            let owner = self.owner(tenant);
+            // An earlier move went through without passing the step.
+            if owner != source {
+                return false;
+            }
+            self.wait_for_shadow(tenant);
+            self.boards[at].arm(step, nth, action);
+            let name = self.cluster.nodes[target].place.name.clone();
+            let pending = self.cluster.begin_move(tenant, &name).expect("it begins");
+            let board = &self.boards[at];
+            let deadline = Instant::now() + LIMIT;
+            let mut ended = None;
+            let mut words = String::new();
+            while board.fired().is_none() && Instant::now() < deadline {
+                // What comes after the end of a move (the old copy is put away) has its time too.
+                if ended.is_none()
+                    && let Ok(Some(report)) = self.cluster.poll_move(&pending)
+                {
+                    words = format!("{:?} after {:?}", report.outcome, report.steps);
+                    ended = Some(Instant::now());
+                }
+                if ended.is_some_and(|at| at.elapsed() > Duration::from_secs(2)) {
+                    break;
+                }
+                sleep(Duration::from_millis(2));
+            }
+            if board.fired().is_some() {
+                return true;
+            }
+            println!("{} was not met: {tenant} to {target}: {words}", step.name());
+            assert!(
+                !words.contains("stands at its path"),
+                "an old copy was not put away"
+            );
+        }
+        false
+    }
+
+    /// Waits until what is armed at a node fires.
+    pub fn fires(&self, at: usize) -> bool {
+        let deadline = Instant::now() + LIMIT;
+        while self.boards[at].fired().is_none() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// The step is met: kills who has to die there.
+    fn strike(&mut self, at: usize, victim: Victim) {
+        if victim == Victim::Daemon {
+            self.bury(at);
+            self.tally.kills += 1;
+        } else {
+            self.kill(at, victim);
+        }
+    }
+
+    /// kill -9 of everybody of whom the victim consists.
+    pub fn kill(&mut self, at: usize, victim: Victim) {
+        if victim.writer() {
+            let index = self.dice.below(2) as usize;
+            self.writers.as_mut().expect("they run").kill9(index);
+            self.tally.kills += 1;
+        }
+        for (node, dies) in [(at, victim.daemon()), (1 - at, victim.peer())] {
+            if dies {
+                self.cluster.nodes[node].kill_at_once();
+                self.tally.kills += 1;
+            }
+        }
+    }
+
+    /// Waits for a daemon that kills itself.
+    pub fn bury(&mut self, at: usize) {
+        until("the daemon dies at its step", || {
+            (!self.cluster.nodes[at].is_running()).then_some(())
+        });
+        self.cluster.nodes[at].kill_at_once();
+    }
+
+    /// Starts who is dead; then everything has to be as if nothing had happened.
+    pub fn heal(&mut self, said: &str, tenant: &str) {
+        if let Err(error) = self.cluster.start_all() {
+            panic!("{said}: {error}");
+        }
+        let writers = self.writers.as_mut().expect("they run");
+        for index in 0..writers.count() {
+            writers.restart_if_dead(index).expect("it starts again");
+        }
+        let owner = self.cluster.wait_for_one_owner(tenant, LIMIT);
+        let owner = owner.unwrap_or_else(|error| {
+            let views = self.cluster.views();
+            panic!("{said}: {error}\n{:#?}", views.get(tenant))
+        });
+        self.look_at_both(said, tenant);
+        let number = self.cluster.tenant(tenant).expect("it is there").number;
+        let all = self.writers_of(&[number]);
+        if let Err(error) = self.cluster.wait_for_progress(&all, LIMIT) {
+            panic!("{said}, {owner} owns {tenant}: {error}");
+        }
+        let wrong = wrong_rows(&self.cluster, tenant, &all);
+        self.tally.looks += 1;
+        for line in wrong {
+            self.tally.wrong.push(format!("{said}: {line}"));
+        }
+        self.look_at_both(said, tenant);
+    }
+
+    pub fn look_at_both(&mut self, said: &str, tenant: &str) {
+        if both_open(&self.cluster, tenant) {
+            self.tally.both_open += 1;
+            let line = format!("{said}: {tenant} is open at both nodes");
+            self.tally.wrong.push(line);
+        }
+    }
+
+    /// Writers of so many tenants: one of each process.
+    fn writers_of(&self, tenants: &[u32]) -> Vec<u32> {
+        tenants
+            .iter()
+            .flat_map(|tenant| [2 * tenant + 1, 2 * tenant + 2])
+            .collect()
+    }
+
+    fn goes_on(&self, tenants: Vec<u32>) {
+        let writers = self.writers_of(&tenants);
+        let went = self.cluster.wait_for_progress(&writers, LIMIT);
+        went.expect("the applications write");
+    }
+
+    pub fn owner(&self, tenant: &str) -> usize {
+        let owner = self.cluster.owner_of(tenant).expect("one owner");
+        usize::from(owner == "node-b")
+    }
+
+    /// A tenant with a ready shadow, any; for a first move one that has not moved yet.
+    pub fn tenant_for(&mut self, by: By) -> Option<String> {
+        let plain = |name: &str| {
+            let mut paths = self
+                .cluster
+                .nodes
+                .iter()
+                .map(|one| one.place.live().join(name));
+            paths.any(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file()))
+                && self
+                    .cluster
+                    .nodes
+                    .iter()
+                    .all(|one| !one.place.live().join(name).is_symlink())
+        };
+        let names = self
+            .cluster
+            .tenants
+            .iter()
+            .map(|tenant| tenant.name.clone());
+        let names: Vec<String> = names
+            .filter(|name| by != By::FirstMove || plain(name))
+            .collect();
+        if names.is_empty() {
+            return None;
+        }
+        Some(self.dice.pick(&names).clone())
+    }
+
+    pub fn wait_for_shadow(&self, tenant: &str) {
+        until(&format!("{tenant} has a ready shadow"), || {
+            let views = self.cluster.views();
+            let mut views = views.get(tenant)?.iter();
+            views.any(|view| !view.ready.is_empty()).then_some(())
+        });
+    }
+
+    /// A move that nothing disturbs.
+    pub fn moves(&mut self, tenant: &str, target: usize) {
+        self.wait_for_shadow(tenant);
+        let name = self.cluster.nodes[target].place.name.clone();
+        let report = self.cluster.move_partition(tenant, &name, LIMIT);
+        let report = report.expect("the move ends");
+        assert!(report.is_done(), "{report:?}");
+    }
+
+    pub fn board(&self, at: usize) -> &Board {
+        &self.boards[at]
+    }
+
+    fn ask(&mut self, tenant: &str, target: usize) -> String {
+        self.wait_for_shadow(tenant);
+        let name = self.cluster.nodes[target].place.name.clone();
+        match self.cluster.begin_move(tenant, &name) {
+            Ok(pending) => pending.id,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Removes a dead node's copies of a tenant, but for what its live path leads to.
+    fn lose_shadow(&self, at: usize, tenant: &str) {
+        let place = &self.cluster.nodes[at].place;
+        let live = place.live().join(tenant).canonicalize().ok();
+        for dir in generations(&place.generations()) {
+            let file = dir.join(tenant);
+            if file.is_file() && file.canonicalize().ok() != live {
+                fs::remove_dir_all(&dir).expect("removed");
+            }
+        }
+    }
+
+    /// Makes what was fenced and left at a node look old.
+    fn make_old(&self, at: usize) {
+        for dir in generations(&self.cluster.nodes[at].place.generations()) {
+            if let Ok(file) = fs::File::options().write(true).open(dir.join("retired")) {
+                file.set_modified(SystemTime::now() - OLD).expect("set");
+            }
+        }
+    }
+
+    /// Stops everything and compares every acknowledged row with what is on disk.
+    pub fn end(mut self) -> Tally {
+        self.goes_on((0..TENANTS).collect());
+        let writers = self.writers.take().expect("they run");
+        writers.stop().expect("every writer ends");
+        self.cluster.settle(LIMIT);
+        self.cluster.stop().expect("every daemon ends");
+        let verdict = self.cluster.verify().expect("judged");
+        self.tally.judge(&verdict);
+        if !self.tally.wrong.is_empty() {
+            self.cluster.keep();
+            println!("kept: {}", self.cluster.root().display());
+        }
+        std::mem::take(&mut self.tally)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.cluster.keep();
+            println!("kept: {}", self.cluster.root().display());
+        }
+    }
+}
+
+fn generations(dir: &std::path::Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory").flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
+}
