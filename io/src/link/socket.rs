@@ -3,8 +3,10 @@
 //! The listener is a plain one: glommio's sets SO_REUSEPORT, so that a second daemon on the same
 //! port would start and take half of the connections.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use wal::{Span, Time};
 
@@ -20,6 +22,9 @@ const SILENCE_MAX: Span = Span::secs(10);
 const KEEPALIVE: Span = Span::secs(5);
 /// Wait after a failed accept (no descriptors left, most likely) before the next try.
 const ACCEPT_PAUSE: Span = Span::millis(200);
+/// How long an address may still be taken at the start, and the wait between looks.
+const TAKEN_MAX: Duration = Duration::from_secs(2);
+const TAKEN_WAIT: Duration = Duration::from_millis(5);
 
 /// A socket that is about to be connected to `address`.
 pub(super) fn unconnected(address: SocketAddr) -> Result<OwnedFd> {
@@ -95,6 +100,20 @@ pub(super) fn shutdown(socket: &Descriptor, end: End) {
     unsafe { libc::shutdown(socket.as_raw_fd(), how) };
 }
 
+/// Listens on `address`, soon: what a ring held of a process that was killed is closed by the kernel
+/// some milliseconds after the process is gone, so the next start may come too early.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let until = Instant::now() + TAKEN_MAX;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(TAKEN_WAIT);
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Accepts connections of peers.
 #[derive(Debug)]
 pub struct Listener {
@@ -107,9 +126,10 @@ pub struct Listener {
 
 impl Listener {
     /// Listens on `address`; fails when another process does. `owner` marks its completions.
+    /// May block for up to [`TAKEN_MAX`].
     pub fn bind(owner: u64, address: SocketAddr) -> Result<Listener> {
         let failed = |error| Error::system("listen on", address.to_string(), error);
-        let listener = TcpListener::bind(address).map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (token, socket) = (
             Token::new(owner, 0),
@@ -168,5 +188,31 @@ impl Listener {
     pub fn close(self, ring: &mut Ring) {
         ring.cancel(self.token);
         shutdown(&self.socket, End::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_let_go_soon_is_waited_for() {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = first.local_addr().expect("it has one");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(first);
+            });
+            let second = Listener::bind(1, address).expect("a moment later it is free");
+            assert_eq!(second.address(), address);
+        });
+    }
+
+    #[test]
+    fn an_address_that_stays_taken_is_an_error() {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = first.local_addr().expect("it has one");
+        assert!(Listener::bind(1, address).is_err());
     }
 }
