@@ -56,6 +56,7 @@ steps! {
     CheckpointCopied "checkpoint.copied"
     CheckpointDatabaseSynced "checkpoint.database_synced"
     CheckpointFinished "checkpoint.finished"
+    NoteBegun "note.begun"
     NoteWritten "note.written"
     NotePrepared "note.prepared"
     NoteIntent "note.intent"

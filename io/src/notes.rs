@@ -100,6 +100,7 @@ impl NoteLog {
             *self = NoteLog::written(&self.path, self.notes.clone())?;
         }
         self.broken = true;
+        failpoint::pass(Step::NoteBegun)?;
         self.make_room(note.len() as u64)?;
         durable::write_at(&self.file, &self.path, note.bytes(), self.tail)?;
         failpoint::pass(Step::NoteWritten)?;

@@ -1,8 +1,10 @@
 //! Single stories that the rounds meet only by luck: two accidents, or an order of two threads.
 
+use std::fs::File;
 use std::time::Duration;
 
 use io::failpoint::{Action, Step};
+use rustix::fs::{FlockOperation, flock};
 
 use super::stage::{Stage, Victim};
 use super::table::By;
@@ -26,13 +28,24 @@ fn a_landing_whose_note_is_missing_is_still_a_landing() {
     told(|stage, tenant, owner| {
         let target = 1 - owner;
         let promoted = stage.board(target).passes(Step::RemapPromoted);
+        stage.board(owner).arm(Step::NoteIntent, 1, Action::Hold);
         // The target's second note of a move.
-        let met = stage.meet_in_move(Step::NoteWritten, 2, Action::Hold, tenant, target);
-        assert!(met, "the move came to its note");
+        stage.board(target).arm(Step::NoteBegun, 2, Action::Hold);
+        stage.ask(tenant, target);
+        assert!(stage.fires(owner), "the move came to its intent");
+        // The epoch is reserved; nobody else will hear of the landing either.
+        let deaf = File::open(stage.cluster.root().join("coordinator/lock")).expect("there");
+        flock(&deaf, FlockOperation::LockExclusive).expect("locked");
+        stage.board(owner).release();
+        assert!(
+            stage.fires(target),
+            "the move came to the note of its landing"
+        );
         until("the files are given away", || {
             (stage.board(target).passes(Step::RemapPromoted) > promoted).then_some(())
         });
         stage.kill(target, Victim::Daemon);
+        drop(deaf);
         stage.heal("killed before the note of its landing", tenant);
         assert_eq!(stage.owner(tenant), target, "it was granted");
         stage.moves(tenant, owner);

@@ -167,7 +167,7 @@ impl Stage {
         };
         let nth = match (by, step) {
             (By::Writes, _) => 1 + self.dice.below(NTH_MAX) as u32,
-            (_, Step::NoteWritten) => 1 + self.dice.below(2) as u32,
+            (_, Step::NoteBegun | Step::NoteWritten) => 1 + self.dice.below(2) as u32,
             _ => 1,
         };
         match by {
@@ -270,6 +270,7 @@ impl Stage {
         let deadline = Instant::now() + LIMIT;
         while self.boards[at].fired().is_none() {
             if Instant::now() > deadline {
+                println!("not met in {LIMIT:?}: {:#?}", self.cluster.views());
                 return false;
             }
             sleep(Duration::from_millis(1));
@@ -415,7 +416,7 @@ impl Stage {
         &self.boards[at]
     }
 
-    fn ask(&mut self, tenant: &str, target: usize) -> String {
+    pub fn ask(&mut self, tenant: &str, target: usize) -> String {
         self.wait_for_shadow(tenant);
         let name = self.cluster.nodes[target].place.name.clone();
         match self.cluster.begin_move(tenant, &name) {

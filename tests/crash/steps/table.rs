@@ -51,7 +51,8 @@ pub fn place(step: Step) -> (At, By) {
             (At::Shadow, By::StartWithoutShadow)
         }
         Step::ShipHashed => (At::Shadow, By::OwnerWithoutLog),
-        Step::NoteWritten
+        Step::NoteBegun
+        | Step::NoteWritten
         | Step::NoteIntent
         | Step::NoteReleased
         | Step::FenceLocked
