@@ -126,11 +126,16 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         config,
     };
     let setup = Arc::new(Setup::new(parts));
-    let (journals, recovered) = recover::shadows(&setup)?;
-    recover::tell(&setup, &recovered);
+    let findings = recover::shadows(&setup)?;
+    recover::tell(&setup, &findings);
     let places = discover::first(&setup);
     let post = notices::post_to(events);
-    let crew = Crew::start(&setup, journals, recovered, Noticeboard(post))?;
+    let crew = Crew::start(
+        &setup,
+        findings.journals,
+        findings.copies,
+        Noticeboard(post),
+    )?;
     crew.help("owners", {
         let (node, shards) = (setup.config.node.id, crew.mailboxes.clone());
         move || tell_owners(&owners, node, &shards)

@@ -32,12 +32,20 @@ pub struct Recovered {
     pub remains: Remains,
 }
 
+/// Everything that is found.
+pub struct Findings {
+    pub journals: Vec<Journal>,
+    pub copies: Vec<Recovered>,
+    /// Landings that the journal may not know.
+    pub landed: Vec<(PartitionId, Note)>,
+}
+
 /// Opens the journal of each shard and brings every shadow forward.
-pub fn shadows(setup: &Setup) -> io::Result<(Vec<Journal>, Vec<Recovered>)> {
-    let mut found = BTreeMap::new();
+pub fn shadows(setup: &Setup) -> io::Result<Findings> {
+    let (mut found, mut landed) = (BTreeMap::new(), Vec::new());
     for (index, place) in setup.places.iter().enumerate() {
         for generation in place_generations(place)? {
-            if let Some(recovered) = open_generation(setup, index, generation) {
+            if let Some(recovered) = open_generation(setup, index, generation, &mut landed) {
                 keep_newer(&mut found, recovered);
             }
         }
@@ -48,7 +56,12 @@ pub fn shadows(setup: &Setup) -> io::Result<(Vec<Journal>, Vec<Recovered>)> {
         settle(recovered);
     }
     failpoint::pass(Step::RecoverSettled)?;
-    Ok((journals, found.into_values().collect()))
+    let copies = found.into_values().collect();
+    Ok(Findings {
+        journals,
+        copies,
+        landed,
+    })
 }
 
 fn place_generations(place: &Place) -> io::Result<Vec<Generation>> {
@@ -56,7 +69,12 @@ fn place_generations(place: &Place) -> io::Result<Vec<Generation>> {
 }
 
 /// The shadow in a generation, if there is one that is still of use.
-fn open_generation(setup: &Setup, place: usize, generation: Generation) -> Option<Recovered> {
+fn open_generation(
+    setup: &Setup,
+    place: usize,
+    generation: Generation,
+    landed: &mut Vec<(PartitionId, Note)>,
+) -> Option<Recovered> {
     let remap = setup.places[place].remap();
     let dir = remap.dir(generation);
     if is_retired(&dir) && !is_served(&setup.places[place], &dir) {
@@ -68,7 +86,9 @@ fn open_generation(setup: &Setup, place: usize, generation: Generation) -> Optio
     let paths = ShadowPaths::new(&dir, file_name(&name));
     if remap.points_to(&name).ok()? == Some(generation) {
         drop(remap);
-        finish_landing(setup, &name, &paths);
+        if let Some(note) = finish_landing(setup, &name, &paths) {
+            landed.push((name.id(), note));
+        }
         return None;
     }
     drop(remap);
@@ -146,24 +166,27 @@ fn settle_landing(
 /// The path was exchanged before the stop: it was granted, whatever the journal had time to say.
 /// The files may have been given to applications already, and only the note be missing: two
 /// threads do the one and the other, and an earlier start may have ended in between.
-fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) {
-    let settled = match Shadow::stage(paths) {
-        Ok(Stage::Landing { epoch, base }) => Shadow::mark_promoted(paths, epoch)
-            .and_then(|()| failpoint::pass(Step::RecoverLanding))
-            .map(|()| (epoch, base)),
-        Ok(Stage::Promoted(epoch)) if is_prepared(setup, name, epoch) => {
-            // Where it landed is not known any more; nothing but a word to the source needs it.
-            Ok((epoch, Position::default()))
+///
+/// Returns the note. What can't be written now is still true: without it the landed copy would be
+/// taken for one that another node took over.
+fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) -> Option<Note> {
+    let (epoch, position, settled) = match Shadow::stage(paths) {
+        Ok(Stage::Landing { epoch, base }) => {
+            let promoted = Shadow::mark_promoted(paths, epoch)
+                .and_then(|()| failpoint::pass(Step::RecoverLanding));
+            (epoch, base, promoted)
         }
-        Ok(_) | Err(_) => return,
+        // Where it landed is not known any more; nothing but a word to the source needs it.
+        Ok(Stage::Promoted(epoch)) if is_prepared(setup, name, epoch) => {
+            (epoch, Position::default(), Ok(()))
+        }
+        Ok(_) | Err(_) => return None,
     };
-    let noted = settled.and_then(|(epoch, position)| {
-        let note = Note::Landed { epoch, position };
-        setup.notes.record(name.id(), note)
-    });
-    if let Err(error) = noted {
-        tracing::warn!(partition = %name, %error, "a landing could not be settled");
+    let note = Note::Landed { epoch, position };
+    if let Err(error) = settled.and_then(|()| setup.notes.record(name.id(), note)) {
+        tracing::warn!(partition = %name, %error, "a landing is not durable; the next start repeats it");
     }
+    Some(note)
 }
 
 /// Whether the newest thing that our own journal knows is that a landing in `epoch` was prepared.
@@ -326,11 +349,12 @@ fn remove(dir: &Path) {
 }
 
 /// Puts what was found where the shards begin.
-pub fn tell(setup: &Setup, recovered: &[Recovered]) {
-    for (partition, note) in setup.notes.all() {
+pub fn tell(setup: &Setup, findings: &Findings) {
+    let landed = findings.landed.iter().copied();
+    for (partition, note) in setup.notes.all().into_iter().chain(landed) {
         setup.keep_first(partition, Event::Noted { partition, note });
     }
-    for entry in recovered {
+    for entry in &findings.copies {
         let event = Event::Recovered {
             name: entry.name.clone(),
             remains: entry.remains,
