@@ -12,6 +12,7 @@
 
 #[path = "../cluster.rs"]
 mod cluster;
+mod look;
 mod quiet;
 mod rounds;
 mod seed;

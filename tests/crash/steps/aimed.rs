@@ -65,6 +65,21 @@ fn a_start_that_dies_while_it_settles_a_landing_is_repeated() {
     });
 }
 
+/// A start that can't write the note knows of the landing all the same.
+#[test]
+fn a_landing_that_can_not_be_noted_is_served_all_the_same() {
+    told(|stage, tenant, owner| {
+        // There and back, so that the coordinator knows this target as an owner of before.
+        stage.moves(tenant, 1 - owner);
+        stage.heal("moved", tenant);
+        let (at, met) = stage.meet(Step::RecoverLanding, Action::Fail, tenant, 1 - owner);
+        assert!(met && at == owner, "the start came to the landing");
+        stage.heal("the note failed", tenant);
+        assert_eq!(stage.owner(tenant), at, "it was granted");
+        stage.moves(tenant, 1 - owner);
+    });
+}
+
 /// A source that died before it put its old copy away must do so when it is back, however quickly
 /// the new owner offers it a shadow.
 #[test]

@@ -1,22 +1,22 @@
-//! Daemon, peer and writer killed at every named step (`io::failpoint`) and at random moments.
+//! Daemon, peer and writer killed at every named step (`io::failpoint`) and at random moments; the
+//! daemon stopped there past every deadline, and met by an error of the disk.
 //!
 //! | file | what |
 //! |---|---|
 //! | [`table`] | where each step is passed, and what makes the daemon pass it |
 //! | [`stage`] | a cluster whose daemons obey boards; one round in it |
-//! | [`look`] | which live files take writes; whether every acknowledged row is there |
 //! | [`tally`] | what rounds add up to |
+//! | [`aimed`] | single stories that the rounds meet only by luck |
 //!
 //! A round: a daemon is armed, made to pass the step and dies there, or stands there while its
 //! peer or a writer dies; the dead are started again; then there must be one owner, every writer
 //! must go on, every acknowledged row must be there once, and never may both nodes' live files
 //! take writes. Each stage ends with the verdict on all its files.
 //!
-//! `FORESHADOW_ROUNDS=10000 cargo test --features foreshadow/failpoints --test crash steps` runs
-//! as many rounds; `FORESHADOW_LANES` clusters run side by side, `FORESHADOW_SEED` varies choices.
+//! `FORESHADOW_ROUNDS=10000 cargo test -p foreshadow --features failpoints --test crash every_step`
+//! kills as often; `FORESHADOW_LANES` clusters run side by side, `FORESHADOW_SEED` varies choices.
 
 mod aimed;
-mod look;
 mod stage;
 mod table;
 mod tally;
@@ -38,14 +38,19 @@ const LANES: u64 = 4;
 const ROUNDS_PER_STAGE: usize = 120;
 /// Kills at random moments for each turn through all steps.
 const RANDOM_PER_TURN: usize = 6;
-/// A move may be given up before it comes to its step, on a machine that stalls; not often.
+/// A move may be given up before it comes to its step, on a machine that stalls, or have nothing
+/// to do there; not often.
 const MISSED_PER_CENT_MAX: usize = 2;
+/// Too few rounds for that: so many may be missed.
+const MISSED_MAX: usize = 3;
 
 /// What happens in one round.
 #[derive(Clone, Copy, Debug)]
 enum Round {
-    At(Step, Victim),
+    Killed(Step, Victim),
     Random(Victim),
+    Stopped(Step),
+    Failed(Step),
 }
 
 /// Steps that can be met again and again in one cluster.
@@ -58,19 +63,15 @@ fn repeatable() -> Vec<Step> {
         .collect()
 }
 
-/// Rounds until each of them was met once.
-fn turn() -> usize {
-    repeatable().len() + RANDOM_PER_TURN
-}
-
 /// Every step in turn, first with the daemon that passes it as the victim.
-fn plan(rounds: usize) -> Vec<Round> {
-    let (steps, turn) = (repeatable(), turn());
+fn kills(rounds: usize) -> Vec<Round> {
+    let steps = repeatable();
+    let turn = steps.len() + RANDOM_PER_TURN;
     let round = |index: usize| {
         let (turn, within) = (index / turn, index % turn);
         let victim = VICTIMS[turn % VICTIMS.len()];
         match steps.get(within) {
-            Some(step) => Round::At(*step, victim),
+            Some(step) => Round::Killed(*step, victim),
             None => Round::Random(VICTIMS[(within + turn) % VICTIMS.len()]),
         }
     };
@@ -78,13 +79,13 @@ fn plan(rounds: usize) -> Vec<Round> {
 }
 
 /// Runs rounds in clusters of its own until none is left.
-fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, began: Instant) -> Tally {
-    let mut sum = Tally::default();
+fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, pause_timeout: &str) -> Tally {
+    let (mut sum, began) = (Tally::default(), Instant::now());
     for number in 0.. {
         if rounds.lock().expect("no panic").is_empty() {
             break;
         }
-        let mut stage = Stage::start(seed.wrapping_mul(1000) + number, "1s");
+        let mut stage = Stage::start(seed.wrapping_mul(1000) + number, pause_timeout);
         // What can be met once for each database comes first.
         let first = Step::ALL
             .iter()
@@ -97,8 +98,10 @@ fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, began: Instant) -> Tally {
                 break;
             };
             match round {
-                Round::At(step, victim) => stage.round(step, victim),
+                Round::Killed(step, victim) => stage.round(step, victim),
                 Round::Random(victim) => stage.random_round(victim),
+                Round::Stopped(step) => stage.stopped_round(step),
+                Round::Failed(step) => stage.failed_round(step),
             }
         }
         let left = rounds.lock().expect("no panic").len();
@@ -116,20 +119,22 @@ fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, began: Instant) -> Tally {
     sum
 }
 
-#[test]
-fn kills_at_every_step_lose_nothing_and_open_nothing_twice() {
-    let turn = turn();
-    let count = number("FORESHADOW_ROUNDS", turn as u64) as usize;
+/// Runs all rounds in several lanes; what must hold of all of them is asserted here.
+fn run(rounds: Vec<Round>, pause_timeout: &'static str) -> Tally {
     let (seed, lanes) = (
         number("FORESHADOW_SEED", 1),
         number("FORESHADOW_LANES", LANES),
     );
-    let rounds = Arc::new(Mutex::new(VecDeque::from(plan(count))));
-    let began = Instant::now();
+    println!(
+        "FORESHADOW_SEED={seed}, {} rounds in {lanes} lanes",
+        rounds.len()
+    );
+    let (count, began) = (rounds.len(), Instant::now());
+    let rounds = Arc::new(Mutex::new(VecDeque::from(rounds)));
     let lanes: Vec<_> = (0..lanes)
         .map(|index| {
             let rounds = Arc::clone(&rounds);
-            std::thread::spawn(move || lane(&rounds, seed * 100 + index, began))
+            std::thread::spawn(move || lane(&rounds, seed * 100 + index, pause_timeout))
         })
         .collect();
     let mut tally = Tally::default();
@@ -146,19 +151,39 @@ fn kills_at_every_step_lose_nothing_and_open_nothing_twice() {
     assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
     assert_eq!(tally.both_open, 0);
     assert!(tally.acked > 0, "the writers wrote nothing");
-    let few = tally.missed.len() * 100 <= count * MISSED_PER_CENT_MAX;
+    let missed_max = MISSED_MAX.max(count * MISSED_PER_CENT_MAX / 100);
+    let missed = &tally.missed;
+    assert!(missed.len() <= missed_max, "not met: {missed:#?}");
+    tally
+}
+
+#[test]
+fn kills_at_every_step_lose_nothing_and_open_nothing_twice() {
+    let turn = repeatable().len() + RANDOM_PER_TURN;
+    let count = number("FORESHADOW_ROUNDS", turn as u64) as usize;
+    let tally = run(kills(count), "1s");
+    let unmet = |step: &&Step| !tally.fired.contains_key(step);
+    let unmet: Vec<&str> = Step::ALL
+        .iter()
+        .filter(unmet)
+        .map(|step| step.name())
+        .collect();
+    // What was missed once in a short run was counted above; in a long one every step is met.
+    let enough = count < turn || unmet.len() <= tally.missed.len();
     assert!(
-        few,
-        "{} steps were not met: {:#?}",
-        tally.missed.len(),
-        tally.missed
+        enough && (count < 3 * turn || unmet.is_empty()),
+        "never met: {unmet:?}"
     );
-    if count >= turn {
-        let unmet: Vec<&str> = Step::ALL
-            .iter()
-            .filter(|step| !tally.fired.contains_key(step))
-            .map(|step| step.name())
-            .collect();
-        assert!(unmet.is_empty(), "never met: {unmet:?}");
-    }
+}
+
+#[test]
+fn a_daemon_that_stands_still_past_its_deadlines_at_any_step_breaks_nothing() {
+    let rounds = repeatable().into_iter().map(Round::Stopped).collect();
+    run(rounds, "500ms");
+}
+
+#[test]
+fn an_error_of_the_disk_at_any_step_stops_no_application() {
+    let rounds = repeatable().into_iter().map(Round::Failed).collect();
+    run(rounds, "1s");
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use foreshadow::cli::demo::harness::{Cluster, Load, Pace, Program, Tenant, Writers, python};
 use io::failpoint::{Action, BOARD_LEN, Board, Step};
 
-use super::look::{both_open, wrong_rows};
 use super::table::{At, By, place};
 use super::tally::Tally;
 use crate::cluster::{LIMIT, options, until};
+use crate::look::{both_open, wrong_rows};
 use crate::seed::Dice;
 
 const TENANTS: u32 = 3;
@@ -24,6 +24,8 @@ const NTH_MAX: u64 = 8;
 const RANDOM_US_MAX: u64 = 60_000;
 /// Moves asked for until one comes to the step: a move may be given up before it.
 const MOVES_MAX: usize = 3;
+/// Longer than the `pause_timeout` of the rounds in which a daemon stands still.
+const STOPPED: Duration = Duration::from_millis(700);
 /// Older than what a start deletes.
 const OLD: Duration = Duration::from_secs(120);
 
@@ -134,6 +136,62 @@ impl Stage {
         self.look_at_both(&said, &tenant);
         self.boards[at].release();
         self.heal(&said, &tenant);
+    }
+
+    /// One round in which the daemon stands still at the step, past every deadline of a move.
+    pub fn stopped_round(&mut self, step: Step) {
+        let said = format!("{} stopped", step.name());
+        let tenant = self.tenant_for(By::Move).expect("a tenant");
+        let owner = self.owner(&tenant);
+        let (at, met) = self.meet(step, Action::Stop, &tenant, owner);
+        self.tally.rounds += 1;
+        if met {
+            self.tally.fired(step, Victim::Daemon);
+            sleep(STOPPED);
+            self.look_at_both(&said, &tenant);
+            self.cluster.nodes[at].suspend(false);
+        } else {
+            self.boards[at].disarm();
+            self.tally.missed.push(said.clone());
+        }
+        self.heal(&said, &tenant);
+    }
+
+    /// One round in which the step answers EIO, where it can; then the daemon is killed.
+    pub fn failed_round(&mut self, step: Step) {
+        let said = format!("{} failed", step.name());
+        let tenant = self.tenant_for(By::Move).expect("a tenant");
+        let owner = self.owner(&tenant);
+        let (at, met) = self.meet(step, Action::Fail, &tenant, owner);
+        self.tally.rounds += 1;
+        if met {
+            self.tally.fired(step, Victim::Daemon);
+            self.goes_on_after_an_error(&said, &tenant, at);
+            self.kill(at, Victim::Daemon);
+        } else {
+            self.boards[at].disarm();
+            self.tally.missed.push(said.clone());
+        }
+        self.heal(&said, &tenant);
+    }
+
+    /// Without a restart: a start that met the error may end, a database may be refused for it; the
+    /// applications must go on.
+    fn goes_on_after_an_error(&mut self, said: &str, tenant: &str, at: usize) {
+        let node = &mut self.cluster.nodes[at];
+        until("it is ready, or ended for the error", || {
+            let ready = node.get("/v1/status");
+            let ready = ready.is_ok_and(|body| body["ready"] == true);
+            (ready || !node.is_running()).then_some(())
+        });
+        if self.cluster.nodes[at].is_running() {
+            let number = self.cluster.tenant(tenant).expect("it is there").number;
+            let writers = self.writers_of(&[number]);
+            if let Err(error) = self.cluster.wait_for_progress(&writers, LIMIT) {
+                panic!("{said}: {error}\n{:#?}", self.cluster.views().get(tenant));
+            }
+        }
+        self.look_at_both(said, tenant);
     }
 
     /// One round without a step: a move begins, and a moment later somebody dies.
