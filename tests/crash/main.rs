@@ -4,14 +4,18 @@
 //! | module | what is broken |
 //! |---|---|
 //! | [`rounds`] | daemons and writers are killed at random moments of moves |
+//! | `steps` | everybody is killed, stopped or met by EIO at every named step (feature `failpoints`) |
 //! | [`quiet`] | daemons are killed while nothing moves |
-//! | `steps` | everybody is killed at every named step (feature `failpoints`) |
 //! | [`target`] | the target of a move is killed when it is ready, or stands still |
+//! | [`damage`] | files of a dead daemon are cut, flipped, zeroed |
+//! | [`disks`] | disks turn read-only, fail with EIO, are full at a restart |
 //!
 //! `FORESHADOW_SEED` and `FORESHADOW_ROUNDS` replay or lengthen a run; a failure prints them.
 
 #[path = "../cluster.rs"]
 mod cluster;
+mod damage;
+mod disks;
 mod look;
 mod quiet;
 mod rounds;
@@ -19,3 +23,4 @@ mod seed;
 #[cfg(feature = "failpoints")]
 mod steps;
 mod target;
+mod volume;
