@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result};
 use group::BLOCK;
 pub use group::{GroupHead, HEAD_LEN as GROUP_HEAD_LEN, MAGIC as GROUP_MAGIC};
 pub use segments::{Group, groups_of};
-pub(crate) use segments::{Slot, SlotIndex, scan_slots};
+pub(crate) use segments::{Slot, SlotIndex, clean_slots, scan_slots};
 
 /// Most bytes of one group, except that one submission may be larger.
 pub const GROUP_BYTES_MAX: usize = 1 << 20;

@@ -22,7 +22,7 @@ use wal::{Epoch, Lsn, PartitionId, Position};
 
 use crate::commit::{
     Commit, CommitMode, CommitOptions, Committed, Place, SegmentNumber, Slot, SlotIndex, Ticket,
-    scan_slots,
+    clean_slots, scan_slots,
 };
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
@@ -63,6 +63,7 @@ impl Journal {
     /// Opens or creates the journal in `dir` and starts its commit thread. Reads every record.
     pub fn open(dir: &Path, options: &CommitOptions) -> Result<Journal> {
         std::fs::create_dir_all(dir).map_err(|e| Error::at("create directory", dir, e))?;
+        clean_slots(dir)?;
         let mut slots = scan_slots(dir)?;
         let mut segments = BTreeMap::new();
         for slot in &mut slots {

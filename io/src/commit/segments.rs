@@ -2,11 +2,14 @@
 //!
 //! A slot's name says nothing about its content: the number of the segment it holds is in its
 //! groups. So recycling renames nothing and syncs no directory. A slot is recycled only when all
-//! its records are released; its old groups then carry an older segment's number.
+//! its records are released, and its first group is wiped then, so that a start reads no more than
+//! what is needed. Old groups behind it carry an older segment's number.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use memmap2::MmapMut;
 
 use super::SegmentNumber;
 use super::group::{BLOCK, GroupHead, read_group};
@@ -76,6 +79,15 @@ impl Slot {
         Ok((file.map_err(|e| Error::at("open", &self.path, e))?, false))
     }
 
+    /// Overwrites the first group: the next start finds nothing here. The records were released, so
+    /// where this fails they are only read once more.
+    pub(super) fn wipe(&self, direct: bool) -> Result<()> {
+        let zeros = MmapMut::map_anon(BLOCK).map_err(|e| Error::at("wipe", &self.path, e))?;
+        let (file, _) = self.open(direct)?;
+        let wiped = file.write_all_at(&zeros, 0);
+        wiped.map_err(|e| Error::at("wipe", &self.path, e))
+    }
+
     /// Reads the valid groups of the segment in this slot, in order; `None` when there is none.
     pub(crate) fn read(&self) -> Result<Option<(SegmentNumber, Vec<Group>)>> {
         let bytes = std::fs::read(&self.path).map_err(|e| Error::at("read", &self.path, e))?;
@@ -112,16 +124,28 @@ pub fn groups_of(bytes: &[u8]) -> Vec<Group> {
     groups
 }
 
-/// The slots in `dir`, in no order; unfinished ones are removed.
+/// Removes what a stop left unfinished; before anybody fills slots.
+pub(crate) fn clean_slots(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir).map_err(|e| Error::at("list", dir, e))? {
+        let entry = entry.map_err(|e| Error::at("list", dir, e))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED))
+        {
+            std::fs::remove_file(&path).map_err(|e| Error::at("remove", &path, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// The finished slots in `dir`, in no order.
 pub(crate) fn scan_slots(dir: &Path) -> Result<Vec<Slot>> {
     let mut slots = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|e| Error::at("list", dir, e))? {
         let entry = entry.map_err(|e| Error::at("list", dir, e))?;
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
-        if name.starts_with(UNFINISHED) {
-            std::fs::remove_file(&path).map_err(|e| Error::at("remove", &path, e))?;
-        }
         let index = name.strip_prefix(PREFIX).and_then(|rest| rest.parse().ok());
         if let Some(index) = index {
             let bytes = entry

@@ -319,6 +319,9 @@ impl Worker {
     fn free(&mut self, index: SlotIndex) {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.index == index) {
             slot.used = false;
+            if let Err(error) = slot.wipe(self.direct) {
+                tracing::debug!(%error, "released records will be read once more");
+            }
         }
     }
 }

@@ -57,6 +57,36 @@ fn slots(dir: &Path) -> usize {
 }
 
 #[test]
+fn restarts_neither_grow_the_journal_nor_repeat_what_was_released() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for start in 0..12 {
+        let mut journal = Journal::open(dir.path(), &options(32 * SEGMENT)).expect("opens");
+        let again = replayed(&journal).len();
+        assert!(again <= 6, "start {start} repeats {again} records");
+        for partition in journal.partitions() {
+            journal.forget(partition).expect("forgets");
+        }
+        put(&mut journal, 7, 1..=3, 100);
+        drop(journal);
+        let held = slots(dir.path());
+        assert!(held <= 4, "{held} slots after start {start}");
+    }
+}
+
+#[test]
+fn a_replay_leaves_alone_what_is_being_filled() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path(), &options(8 * SEGMENT)).expect("opens");
+    let filling = dir.path().join("unfinished-99");
+    std::fs::write(&filling, "zeros to come").expect("written");
+    replayed(&journal);
+    assert!(filling.exists(), "another thread is filling it");
+    drop(journal);
+    drop(Journal::open(dir.path(), &options(8 * SEGMENT)).expect("opens"));
+    assert!(!filling.exists(), "a start removes it");
+}
+
+#[test]
 fn an_answer_that_comes_after_its_partition_was_forgotten_holds_no_segment() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut journal = Journal::open(dir.path(), &options(1 << 20)).expect("open");
