@@ -214,7 +214,10 @@ impl Host {
             fenced: attachment.fenced,
             upkeep: super::upkeep::Upkeep::new(self.now),
         };
-        self.publish_route(&live.name, place);
+        // A copy that is fenced is on its way out: the route may lead to the new owner already.
+        if !live.fenced {
+            self.publish_route(&live.name, place);
+        }
         self.lives.by_id.insert(ticket.partition, live);
         self.positions_consumed(ticket.partition);
         self.lives.tiers.add(ticket.partition, self.now);
