@@ -82,6 +82,7 @@ steps! {
     RoutePublished "route.published"
     RouteServing "route.serving"
     RouteAsked "route.asked"
+    RouteSubmitted "route.submitted"
     RouteWritten "route.written"
     RouteRecorded "route.recorded"
     RetireTombstone "retire.tombstone"

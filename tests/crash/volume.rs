@@ -76,6 +76,11 @@ impl Volume {
         run("mount", &["-o", "errors=remount-ro", &self.device, over]);
     }
 
+    /// Everything written so far is on the disk.
+    pub fn sync(&self) {
+        run("sync", &["--file-system", text(&self.over)]);
+    }
+
     /// The kernel finds an error in the file system and makes it read-only at once, whoever writes.
     pub fn becomes_read_only(&self) {
         let name = self.device.trim_start_matches("/dev/");
@@ -101,7 +106,11 @@ impl Volume {
     /// have a file of it open.
     pub fn repaired(&self) {
         let _ = fs::remove_file(self.store.join("filler"));
-        run("umount", &[text(&self.over)]);
+        // What a ring held of a killed process is let go a moment after the process is gone.
+        crate::cluster::until("nobody uses the volume", || {
+            let unmounted = Command::new("umount").arg(&self.over).output();
+            unmounted.expect("it runs").status.success().then_some(())
+        });
         let checked = Command::new("fsck.ext4")
             .args(["-f", "-y", &self.device])
             .output()

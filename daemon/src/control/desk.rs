@@ -6,6 +6,8 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use io::failpoint::{self, Step};
+
 use super::coordinator::{Conflict, Coordinator, Error, OwnerRecord, Request, Revision};
 
 /// How often changes of other daemons are looked for: a stat, when there are none.
@@ -103,6 +105,7 @@ impl Clerk {
 
     fn answer(&mut self, calls: Vec<Call>) {
         let requests: Vec<Request> = calls.iter().map(|call| call.request.clone()).collect();
+        failpoint::reach(Step::RouteSubmitted);
         match self.coordinator.submit(&requests) {
             Ok(answers) => {
                 for (call, answer) in calls.into_iter().zip(answers) {

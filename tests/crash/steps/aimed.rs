@@ -80,6 +80,42 @@ fn a_landing_that_can_not_be_noted_is_served_all_the_same() {
     });
 }
 
+/// A source that comes back before the coordinator knows of the landing attaches its fenced copy
+/// once more; whoever opens the route must still come to the new owner.
+#[test]
+fn a_route_never_leads_back_to_a_fenced_copy() {
+    told(|stage, tenant, owner| {
+        let target = 1 - owner;
+        // The source dies when it has heard that the target serves.
+        stage.board(owner).arm(Step::NoteBegun, 2, Action::Kill);
+        stage
+            .board(target)
+            .arm(Step::RouteSubmitted, 1, Action::Hold);
+        stage.ask(tenant, target);
+        assert!(
+            stage.fires(target),
+            "the target is about to tell the coordinator"
+        );
+        assert!(stage.fires(owner), "the source heard of it");
+        stage.bury(owner);
+        let attached = stage.board(owner).passes(Step::TailAttach);
+        stage.cluster.nodes[owner].start().expect("it starts");
+        until("the fenced copy is attached", || {
+            (stage.board(owner).passes(Step::TailAttach) > attached).then_some(())
+        });
+        // The other tenants of this node are attached too; a moment for all of them.
+        std::thread::sleep(Duration::from_millis(300));
+        stage.board(target).release();
+        stage.heal("the source came back early", tenant);
+        assert_eq!(stage.owner(tenant), target, "it was granted");
+        let route = stage.cluster.routes().join(tenant);
+        let leads = std::fs::read_link(route).expect("a route");
+        let live = stage.cluster.nodes[target].place.live();
+        assert!(leads.starts_with(&live), "{leads:?} is not in {live:?}");
+        stage.moves(tenant, owner);
+    });
+}
+
 /// A source that died before it put its old copy away must do so when it is back, however quickly
 /// the new owner offers it a shadow.
 #[test]

@@ -89,6 +89,7 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RoutePublished
         | Step::RouteServing
         | Step::RouteAsked
+        | Step::RouteSubmitted
         | Step::RouteWritten
         | Step::RouteRecorded => (At::Shadow, By::Move),
         Step::RecoverListed
