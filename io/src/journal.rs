@@ -40,6 +40,8 @@ pub struct Journal {
     /// Submitted and not answered, in order; `None`: its partition was forgotten meanwhile.
     waiting: VecDeque<(Ticket, Option<(PartitionId, End)>)>,
     segments: BTreeMap<SegmentNumber, Segment>,
+    /// Segments from here on are of this run: the newest of them may be written to.
+    first: SegmentNumber,
     released: HashMap<PartitionId, End>,
 }
 
@@ -83,7 +85,8 @@ impl Journal {
             .keys()
             .next_back()
             .map_or(1, |newest: &SegmentNumber| newest.0 + 1);
-        let commit = Commit::start(dir, options, slots, SegmentNumber(next))?;
+        let first = SegmentNumber(next);
+        let commit = Commit::start(dir, options, slots, first)?;
         Ok(Journal {
             dir: dir.to_owned(),
             commit,
@@ -91,6 +94,7 @@ impl Journal {
             next_ticket: 1,
             waiting: VecDeque::new(),
             segments,
+            first,
             released: HashMap::new(),
         })
     }
@@ -261,14 +265,15 @@ impl Journal {
             .is_some_and(|released| *released >= end)
     }
 
-    /// Gives back every segment without unreleased records, but the newest: the commit thread may
-    /// still be writing to it.
+    /// Gives back every segment without unreleased records, but the newest of this run: the commit
+    /// thread may still be writing to it.
     fn recycle(&mut self) -> Result<()> {
         let Some(newest) = self.segments.keys().next_back().copied() else {
             return Ok(());
         };
         let free = |(number, segment): (&SegmentNumber, &Segment)| {
-            let idle = *number != newest && self.unreleased(segment).next().is_none();
+            let written = *number == newest && newest >= self.first;
+            let idle = !written && self.unreleased(segment).next().is_none();
             idle.then_some((*number, segment.slot))
         };
         let free: Vec<(SegmentNumber, SlotIndex)> = self.segments.iter().filter_map(free).collect();

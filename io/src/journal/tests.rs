@@ -74,6 +74,18 @@ fn restarts_neither_grow_the_journal_nor_repeat_what_was_released() {
 }
 
 #[test]
+fn a_journal_of_one_segment_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for _ in 0..3 {
+        let mut journal = Journal::open(dir.path(), &options(SEGMENT)).expect("opens");
+        for partition in journal.partitions() {
+            journal.forget(partition).expect("forgets");
+        }
+        put(&mut journal, 7, 1..=3, 100);
+    }
+}
+
+#[test]
 fn a_replay_leaves_alone_what_is_being_filled() {
     let dir = tempfile::tempdir().expect("a directory");
     let journal = Journal::open(dir.path(), &options(8 * SEGMENT)).expect("opens");
