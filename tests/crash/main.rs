@@ -4,7 +4,7 @@
 //! | module | what is broken |
 //! |---|---|
 //! | [`rounds`] | daemons and writers are killed at random moments of moves |
-//! | `steps` | everybody is killed, stopped or met by EIO at every named step (feature `failpoints`) |
+//! | `steps` | death, standstill and EIO at every named step (feature `failpoints`) |
 //! | [`quiet`] | daemons are killed while nothing moves |
 //! | [`target`] | the target of a move is killed when it is ready, or stands still |
 //! | [`damage`] | files of a dead daemon are cut, flipped, zeroed |

@@ -184,7 +184,7 @@ fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) -> O
     };
     let note = Note::Landed { epoch, position };
     if let Err(error) = settled.and_then(|()| setup.notes.record(name.id(), note)) {
-        tracing::warn!(partition = %name, %error, "a landing is not durable; the next start repeats it");
+        tracing::warn!(partition = %name, %error, "the note of a landing is missing");
     }
     Some(note)
 }

@@ -100,8 +100,8 @@ pub(super) fn shutdown(socket: &Descriptor, end: End) {
     unsafe { libc::shutdown(socket.as_raw_fd(), how) };
 }
 
-/// Listens on `address`, soon: what a ring held of a process that was killed is closed by the kernel
-/// some milliseconds after the process is gone, so the next start may come too early.
+/// Listens on `address`, soon: what a ring held of a process that was killed is closed by the
+/// kernel some milliseconds after the process is gone, so the next start may come too early.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let until = Instant::now() + TAKEN_MAX;
     loop {

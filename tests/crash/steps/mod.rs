@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`table`] | where each step is passed, and what makes the daemon pass it |
 //! | [`stage`] | a cluster whose daemons obey boards; one round in it |
+//! | [`meet`] | how a daemon is made to pass a step |
 //! | [`tally`] | what rounds add up to |
 //! | [`aimed`] | single stories that the rounds meet only by luck |
 //!
@@ -17,6 +18,7 @@
 //! kills as often; `FORESHADOW_LANES` clusters run side by side, `FORESHADOW_SEED` varies choices.
 
 mod aimed;
+mod meet;
 mod stage;
 mod table;
 mod tally;

@@ -101,9 +101,9 @@ impl Tally {
             self.missed.len()
         );
         println!(
-            "{} rows acknowledged in {} runs: {} lost, {} phantom, {} duplicated, {} accepted after \
-             a fence, {} not whole, {} digests differ, {} rounds with both sides open; {} copies \
-             read, {} looks in between",
+            "{} rows acknowledged in {} runs: {} lost, {} phantom, {} duplicated, \
+             {} accepted after a fence, {} not whole, {} digests differ, \
+             {} rounds with both sides open; {} copies read, {} looks in between",
             self.acked,
             self.verdicts,
             self.lost,
