@@ -146,3 +146,38 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+#[test]
+fn a_row_that_is_missing_and_one_that_nobody_wrote_are_found() {
+    use crate::cluster::{options, started, tenants};
+    use foreshadow::cli::demo::harness::{Pace, four_writers};
+
+    let tenants = tenants(1, 2);
+    let cluster = started(&options(2), &tenants);
+    let load = four_writers(&tenants[0], Pace::Rate(50.0));
+    let writers = cluster.start_writers(&load).expect("writers start");
+    let all = [1, 2, 3, 4];
+    for _ in 0..3 {
+        cluster.wait_for_progress(&all, LIMIT).expect("they write");
+    }
+    let name = &tenants[0].name;
+    assert_eq!(wrong_rows(&cluster, name, &all), Vec::<String>::new());
+    let route = cluster.routes().join(name);
+    let change = |sql: &str| {
+        let connection = Connection::open(&route).expect("opens");
+        connection.busy_timeout(LIMIT).expect("set");
+        assert_eq!(connection.execute(sql, []).expect("done"), 1, "{sql}");
+    };
+    change("DELETE FROM ledger WHERE writer = 2 AND seq = 1");
+    change(
+        "INSERT INTO ledger(writer, seq, generation, account, amount) VALUES(3, 99999, 0, 1, 0)",
+    );
+    let wrong = wrong_rows(&cluster, name, &all);
+    let told = |words: &str| wrong.iter().any(|line| line.contains(words));
+    assert_eq!(wrong.len(), 2, "{wrong:#?}");
+    assert!(
+        told("writer 2 lost 1") && told("writer 3, phantom"),
+        "{wrong:#?}"
+    );
+    writers.stop().expect("every writer ends");
+}
