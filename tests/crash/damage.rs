@@ -189,7 +189,10 @@ fn what_is_damaged_while_a_daemon_is_dead_is_found_out() {
     let mut dice = Dice::new("what_is_damaged");
     let rounds = number("FORESHADOW_ROUNDS", (PARTS.len() * HARMS.len()) as u64);
     let tenants = tenants(1, 2);
-    let mut cluster = started(&options(2), &tenants);
+    let options = options(2)
+        .tweak("[switch]", "max_pause", "\"500ms\"")
+        .tweak("[switch]", "pause_timeout", "\"2s\"");
+    let mut cluster = started(&options, &tenants);
     let load = four_writers(&tenants[0], Pace::Rate(30.0));
     let writers = cluster.start_writers(&load).expect("writers start");
     cluster.wait_for_progress(&ALL, LIMIT).expect("they write");

@@ -24,10 +24,12 @@ pub fn is_open(live: &Path) -> bool {
     let Ok(database) = live.canonicalize() else {
         return false;
     };
+    // The log first: what is gone from it by then is in the file, where the last connection to
+    // close puts it before it removes the log.
+    let log = fs::read(suffixed(&database, "-wal")).unwrap_or_default();
     let Ok(bytes) = fs::read(&database) else {
         return false;
     };
-    let log = fs::read(suffixed(&database, "-wal")).unwrap_or_default();
     let version = version_in_log(&log).or(bytes.get(WRITE_VERSION_AT).copied());
     version.is_some_and(|version| version < VERSION_FENCED)
 }

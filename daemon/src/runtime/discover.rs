@@ -180,7 +180,7 @@ impl Seen {
 }
 
 /// Both format versions are 3: nothing that SQLite opens.
-fn is_tombstone(path: &Path) -> bool {
+pub fn is_tombstone(path: &Path) -> bool {
     let mut versions = [0; 2];
     let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut versions, 18));
     read.is_ok() && versions == [3, 3]

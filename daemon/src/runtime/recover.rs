@@ -15,6 +15,7 @@ use io::remap::Generation;
 use wal::{Epoch, PartitionId, PartitionName, Position};
 
 use super::copies::{Held, file_name, read_name};
+use super::discover::is_tombstone;
 use super::setup::{Place, Setup};
 use crate::effect::Note;
 use crate::event::{Event, Remains};
@@ -92,6 +93,11 @@ fn open_generation(
         return None;
     }
     drop(remap);
+    let live = setup.places[place].live_path(&name);
+    if live.exists() && !is_tombstone(&live) {
+        // What is served, or has to be put away first, counts; a copy of before is left alone.
+        return None;
+    }
     let opened = match Shadow::open(&paths) {
         Ok(opened) => opened,
         Err(error) => {

@@ -116,6 +116,22 @@ fn a_route_never_leads_back_to_a_fenced_copy() {
     });
 }
 
+/// A reverse shadow that failed leaves its files; they must not hide what is served later.
+#[test]
+fn a_copy_that_was_left_behind_hides_no_database() {
+    told(|stage, tenant, owner| {
+        let met = stage.meet_in_move(Step::ReverseKept, 1, Action::Fail, tenant, owner);
+        assert!(met, "the old copy was about to become a shadow");
+        stage.heal("no reverse shadow", tenant);
+        stage.moves(tenant, owner);
+        stage.heal("moved back", tenant);
+        stage.kill(owner, Victim::Daemon);
+        stage.heal("started again", tenant);
+        assert_eq!(stage.owner(tenant), owner, "it owned the database");
+        stage.moves(tenant, 1 - owner);
+    });
+}
+
 /// A source that died before it put its old copy away must do so when it is back, however quickly
 /// the new owner offers it a shadow.
 #[test]

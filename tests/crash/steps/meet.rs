@@ -104,7 +104,14 @@ impl Stage {
             self.wait_for_shadow(tenant);
             self.boards[at].arm(step, nth, action);
             let name = self.cluster.nodes[target].place.name.clone();
-            let pending = self.cluster.begin_move(tenant, &name).expect("it begins");
+            let pending = match self.cluster.begin_move(tenant, &name) {
+                Ok(pending) => pending,
+                // A move of the round before went through only now: the owner is another one.
+                Err(error) => {
+                    println!("{} was not met: {error}", step.name());
+                    return false;
+                }
+            };
             let board = &self.boards[at];
             let deadline = Instant::now() + LIMIT;
             let mut ended = None;
