@@ -18,11 +18,11 @@ pub enum Mutation {
     FailedDeltaApplied,
     /// A shadow that was away goes on without the proof of its digest.
     ResumeUnproven,
-    /// The coordinator passes on from an owner of before.
+    /// The coordinator passes on from an owner of before, under an epoch of before.
     PassFromStale,
     /// The freeze does not wait for the intent.
     FreezeBeforeIntent,
-    /// The old copy is given away before that is noted.
+    /// The old copy is given away and that is not noted.
     ReleaseBeforeNote,
     /// A pause that is given up keeps the write lock.
     AbortKeepsLock,
@@ -30,7 +30,7 @@ pub enum Mutation {
     FenceNotLifted,
     /// An owner that was deposed serves on.
     DeposedServes,
-    /// A move does not wait until the coordinator knows of the last one.
+    /// A move does not wait until the coordinator knows of the last one, nor does that one mind.
     SecondMoveTooEarly,
     /// An offer of a former owner silences a shadow.
     StaleOfferSilences,

@@ -1,5 +1,6 @@
 //! Accidents: processes and machines that die, links, disks and a coordinator that fail.
 
+use foreshadow::effect::{Effect, EngineOperation, ShadowOperation};
 use wal::Span;
 
 use super::network::WireId;
@@ -18,13 +19,9 @@ impl World {
             }
             Act::Crash => {
                 let node = self.any_node();
-                if self.nodes[node].up {
-                    self.people.crashes += 1;
-                    self.crash(node);
-                    let delay = self.random.micros(1_000, 2_000_000);
-                    self.later(delay, Happening::Act(Act::Start(node)));
-                }
+                self.crash_for_a_while(node);
             }
+            Act::CrashNode(node) => self.crash_for_a_while(node),
             Act::Power => self.power_cut(),
             Act::Kill => {
                 let node = self.any_node();
@@ -54,6 +51,51 @@ impl World {
                 self.nodes[node].slow_until = self.now + time;
             }
             _ => {}
+        }
+    }
+
+    fn crash_for_a_while(&mut self, node: usize) {
+        if self.nodes[node].up {
+            self.people.crashes += 1;
+            self.crash(node);
+            let longest = if self.random.chance(500) {
+                20_000
+            } else {
+                2_000_000
+            };
+            let delay = self.random.micros(1_000, longest);
+            self.later(delay, Happening::Act(Act::Start(node)));
+        }
+    }
+
+    /// A step of a switchover: just then, or a moment later, a node dies.
+    pub fn aim(&mut self, node: usize, effect: &Effect) {
+        let step = match effect {
+            Effect::Record { .. } | Effect::Coordinate { .. } => true,
+            Effect::Engine { operation, .. } => {
+                !matches!(operation, EngineOperation::Thaw | EngineOperation::Detach)
+            }
+            Effect::Shadow { operation, .. } => matches!(
+                operation,
+                ShadowOperation::PrepareLanding { .. }
+                    | ShadowOperation::SyncLanding
+                    | ShadowOperation::Remap { .. }
+                    | ShadowOperation::Abandon
+                    | ShadowOperation::Discard
+            ),
+            _ => false,
+        };
+        if !step || !self.faulty() || !self.random.chance(self.plan.aimed) {
+            return;
+        }
+        let other = self.any_node();
+        for (node, chance) in [(node, 600), (other, 400)] {
+            if self.random.chance(chance) {
+                let delay = self
+                    .random
+                    .micros(1, 1 + 2 * self.plan.disk + self.plan.latency);
+                self.later(delay, Happening::Act(Act::CrashNode(node)));
+            }
         }
     }
 

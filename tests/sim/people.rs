@@ -20,6 +20,7 @@ pub enum Act {
     Trim,
     Checkpoint,
     Crash,
+    CrashNode(usize),
     Power,
     Kill,
     Start(usize),
@@ -102,7 +103,7 @@ impl World {
             Act::KeeperDown => plan.keeper_down_every,
             Act::Full => plan.full_every,
             Act::Slow => plan.slow_every,
-            Act::Write(..) | Act::Commit(..) | Act::Start(_) | Act::Heal => 0,
+            Act::Write(..) | Act::Commit(..) | Act::CrashNode(_) | Act::Start(_) | Act::Heal => 0,
         }
     }
 

@@ -67,6 +67,8 @@ numbers! {
         work_fails,
         answers_lost,
         stalls,
+        /// Steps of a switchover at which a node dies, or the other one, or both.
+        aimed,
     }
 }
 
@@ -95,6 +97,7 @@ impl Plan {
         let work_fails = often(400, 2, 100);
         let answers_lost = often(400, 10, 300);
         let stalls = often(300, 1, 20);
+        let aimed = often(300, 5, 150);
         let keeper = match random.chance(if hurry { 700 } else { 200 }) {
             true => random.between(100_000, 3_000_000),
             false => 0,
@@ -137,6 +140,7 @@ impl Plan {
             work_fails,
             answers_lost,
             stalls,
+            aimed,
         }
     }
 

@@ -77,6 +77,7 @@ impl World {
 
     pub fn execute(&mut self, place: Place, effect: Effect) {
         self.say(|| format!("{} -> {effect:?}", self.nodes[place.node].name));
+        self.aim(place.node, &effect);
         let disk = self.disk_time(place.node);
         match effect {
             Effect::Engine { ticket, operation } => self.engine(place, ticket, operation),

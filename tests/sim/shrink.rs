@@ -74,6 +74,7 @@ fn candidates(seed: u64, set: &[(String, u64)]) -> Settings {
         "promote_every",
         "trim_every",
         "checkpoint_every",
+        "aimed",
         "dial_fails",
         "work_fails",
         "answers_lost",

@@ -232,7 +232,11 @@ pub fn decide(
     }
     match request.act {
         Act::Claim { .. } => Ok(None),
-        Act::Reserve { node } if record.owner != node => Err(Conflict::Owner(record.clone())),
+        Act::Reserve { node }
+            if record.owner != node && !mutation::is(Mutation::SecondMoveTooEarly) =>
+        {
+            Err(Conflict::Owner(record.clone()))
+        }
         Act::Reserve { .. } => {
             let reserved = Epoch(record.reserved.0 + 1);
             Ok(Some(OwnerRecord {
@@ -247,7 +251,10 @@ pub fn decide(
         {
             Err(Conflict::Owner(record.clone()))
         }
-        Act::Pass { to, .. } if to.epoch <= record.epoch || to.epoch > record.reserved => {
+        Act::Pass { to, .. }
+            if (to.epoch <= record.epoch || to.epoch > record.reserved)
+                && !mutation::is(Mutation::PassFromStale) =>
+        {
             Err(Conflict::Epoch {
                 asked: to.epoch,
                 record: record.clone(),

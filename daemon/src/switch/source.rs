@@ -193,9 +193,7 @@ impl Source {
                 let reason = failure.reason();
                 Outcome::Aborted(format!("the intent could not be recorded: {reason}"))
             }
-            (State::Granting { link, served, .. }, noted)
-                if *served && (noted.is_ok() || mutation::is(Mutation::ReleaseBeforeNote)) =>
-            {
+            (State::Granting { link, served, .. }, Ok(())) if *served => {
                 let to = link.peer;
                 self.state = State::Released { to, epoch };
                 Outcome::Released
@@ -384,12 +382,14 @@ impl Source {
     }
 
     fn release(&mut self, link: LinkId, epoch: Epoch, out: &mut Effects) {
+        let to = link.peer;
+        let note = match mutation::is(Mutation::ReleaseBeforeNote) {
+            true => Note::Intent { epoch, to },
+            false => Note::Released { epoch, to },
+        };
         out.push(Effect::Record {
             ticket: self.ticket(Task::Record, epoch.0),
-            note: Note::Released {
-                epoch,
-                to: link.peer,
-            },
+            note,
         });
         self.state = State::Granting {
             link,
