@@ -1,12 +1,11 @@
 //! Questions and commands that people ask of this shard.
 
-use wal::lsn::Epoch;
 use wal::{NodeId, PartitionId, PartitionName, Span, Time};
 
 use super::moves::parts_of;
 use super::partition::{Partition, Role};
 use super::{Shard, report};
-use crate::effect::{Effect, Effects, EngineOperation, Note, Request};
+use crate::effect::{Effect, Effects, EngineOperation, Note};
 use crate::event::{Asked, Task, Ticket};
 use crate::serve::problem::Problem;
 use crate::serve::query::{MoveId, NodeName, Query};
@@ -345,7 +344,7 @@ impl Shard {
             )));
         };
         // A second takeover would change the epoch under which the first one lands.
-        if partition.seizing || shadow.target.is_landing() {
+        if partition.seizing.is_some() || shadow.target.is_landing() {
             return Err(Problem::busy(format!("{name} is being taken over already")));
         }
         let Some(applied) = shadow.receiver.applied() else {
@@ -374,18 +373,11 @@ impl Shard {
             let detail = "a switchover to this node is not settled: its source must be asked first";
             return Err(Problem::precondition(detail));
         }
-        let epoch = Epoch(ownership.epoch.0.max(ownership.reserved.0) + 1);
-        let ticket = Ticket {
-            partition: name.id(),
-            task: Task::Seize,
-            number: epoch.0,
-        };
-        let request = Request::Seize {
-            from: owner,
-            epoch: ownership.epoch,
-        };
-        self.known(name.clone()).seizing = true;
-        out.push(Effect::Coordinate { ticket, request });
+        let partition = self.known(name.clone());
+        if !partition.seize(ownership, out) {
+            let detail = format!("changes of {name} are being applied; ask again");
+            return Err(Problem::not_ready(detail));
+        }
         Ok(Reply::done(format!(
             "taking {name} over at {applied}; `foreshadow events` tells"
         )))

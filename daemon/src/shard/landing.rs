@@ -1,16 +1,92 @@
 //! A shadow becomes the live database: by its owner's grant, or without its word by takeover.
 
 use wal::lsn::Epoch;
-use wal::{Position, Time};
+use wal::{NodeId, Position, Time};
 
 use super::links::LinkKey;
-use super::partition::{Partition, Role};
+use super::owner::TELL_AGAIN_AFTER;
+use super::partition::{Partition, Role, Seizing};
 use super::{Settings, publish};
-use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind};
-use crate::event::{Failure, Outcome, Ownership, Task};
+use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind, Request};
+use crate::event::{Failure, Outcome, Ownership, Task, Ticket};
 use crate::switch::target;
 
 impl Partition {
+    /// Asks the coordinator to make this node the owner; false while the copy is not settled.
+    pub(super) fn seize(&mut self, held: Ownership, out: &mut Effects) -> bool {
+        let Role::Shadow(shadow) = &mut self.role else {
+            return false;
+        };
+        if !shadow.receiver.hold() {
+            return false;
+        }
+        let seizing = Seizing {
+            from: held.owner,
+            expected: held.epoch,
+            retry_at: None,
+        };
+        self.seizing = Some(seizing);
+        self.tell_seize(seizing, out);
+        true
+    }
+
+    fn tell_seize(&self, seizing: Seizing, out: &mut Effects) {
+        let Seizing { from, expected, .. } = seizing;
+        let ticket = Ticket {
+            partition: self.id(),
+            task: Task::Seize,
+            number: expected.0,
+        };
+        let epoch = expected;
+        let request = Request::Seize { from, epoch };
+        out.push(Effect::Coordinate { ticket, request });
+    }
+
+    /// The coordinator's answer. One that is lost may hide a yes: it is asked again.
+    pub(super) fn on_seized(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        result: Result<Outcome, Failure>,
+        out: &mut Effects,
+    ) {
+        let Some(seizing) = &mut self.seizing else {
+            return;
+        };
+        let text = match result {
+            Err(Failure::Retry(_)) => {
+                seizing.retry_at = Some(now + TELL_AGAIN_AFTER);
+                return;
+            }
+            Ok(Outcome::Owned(ownership) | Outcome::Conflict(ownership)) => {
+                if self.learn(ownership).owner == node {
+                    self.seizing = None;
+                    self.take_over_if_given(out);
+                    return;
+                }
+                format!("node {} owns it", ownership.owner)
+            }
+            Ok(other) => format!("{other:?}"),
+            Err(failure) => failure.reason().to_owned(),
+        };
+        self.seizing = None;
+        if let Role::Shadow(shadow) = &mut self.role {
+            shadow.receiver.let_go(out);
+        }
+        let text = format!("{}: not taken over: {text}", self.name);
+        publish(out, self.id(), NoticeKind::Refused, text);
+    }
+
+    pub(super) fn seize_again(&mut self, now: Time, out: &mut Effects) {
+        if let Some(seizing) = &mut self.seizing
+            && seizing.retry_at.is_some_and(|retry_at| retry_at <= now)
+        {
+            seizing.retry_at = None;
+            let seizing = *seizing;
+            self.tell_seize(seizing, out);
+        }
+    }
+
     /// The coordinator says that this node owns it, and a shadow is what is here: a takeover whose
     /// answer was lost, or came before a crash. A copy of that epoch or later is none of those: it
     /// was handed over by this node, and the coordinator has not heard of that yet.
@@ -28,14 +104,15 @@ impl Partition {
         let older = |applied: Position| applied.epoch < ownership.epoch;
         if shadow.receiver.applied().is_some_and(older)
             && ours_since < ownership.epoch
-            && shadow.target.is_following()
+            && !shadow.target.is_landing()
         {
+            self.seizing = None;
             self.take_over(ownership, out);
         }
     }
 
     /// The coordinator gave the partition to this node without its owner's word.
-    pub(super) fn take_over(&mut self, ownership: Ownership, out: &mut Effects) {
+    fn take_over(&mut self, ownership: Ownership, out: &mut Effects) {
         let Role::Shadow(shadow) = &mut self.role else {
             return;
         };

@@ -20,7 +20,7 @@ use crate::switch::target::Target;
 /// Wait before a refused database is looked at again.
 pub(super) const LOOK_AGAIN_AFTER: Span = Span::secs(5);
 /// Wait before the coordinator is told again.
-const TELL_AGAIN_AFTER: Span = Span::secs(1);
+pub(super) const TELL_AGAIN_AFTER: Span = Span::secs(1);
 
 impl Shard {
     pub(super) fn on_found(&mut self, name: PartitionName, out: &mut Effects) {
@@ -159,7 +159,6 @@ impl Shard {
         let Some((partition, _)) = self.entry(ticket.partition) else {
             return;
         };
-        partition.seizing &= ticket.task != Task::Seize;
         match (ticket.task, result) {
             (Task::Claim, Ok(Outcome::Owned(ownership))) => {
                 let newest = partition.learn(ownership);
@@ -189,20 +188,7 @@ impl Shard {
                 partition.passing = None;
                 self.on_superseded(ticket.partition, ownership, out);
             }
-            (Task::Seize, Ok(Outcome::Owned(ownership)))
-                if partition.learn(ownership).owner == node =>
-            {
-                partition.take_over(ownership, out);
-            }
-            // An earlier request of this node won; its answer was lost.
-            (Task::Seize, Ok(Outcome::Conflict(ownership))) if ownership.owner == node => {
-                partition.ownership = Some(ownership);
-                partition.take_over_if_given(out);
-            }
-            (Task::Seize, result) => {
-                let text = format!("{}: not taken over: {result:?}", partition.name);
-                publish(out, ticket.partition, NoticeKind::Refused, text);
-            }
+            (Task::Seize, result) => partition.on_seized(now, node, result, out),
             (Task::Pass, _) => {
                 if let Some(passing) = &mut partition.passing {
                     passing.retry_at = Some(now + TELL_AGAIN_AFTER);
@@ -445,6 +431,7 @@ impl Partition {
             let passing = *passing;
             self.tell_pass(passing, out);
         }
+        self.seize_again(now, out);
         match &mut self.role {
             Role::Refused {
                 retry_at: Some(retry_at),

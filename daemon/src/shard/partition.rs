@@ -76,10 +76,20 @@ pub struct Partition {
     pub wishes: Wishes,
     /// A landing whose pass the coordinator has not confirmed.
     pub passing: Option<Passing>,
-    /// A takeover was asked for and not answered yet.
-    pub seizing: bool,
+    /// A takeover that the coordinator has not answered yet.
+    pub seizing: Option<Seizing>,
     /// When a shadow asks its owner whether it is wanted; `None` once an offer came.
     pub ask_wanted_at: Option<Time>,
+}
+
+/// The coordinator is asked to make this node the owner, until it says yes or no: an answer that is
+/// lost says neither, and the copy is kept as it is meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seizing {
+    pub from: NodeId,
+    pub expected: Epoch,
+    /// `None` while an answer is awaited.
+    pub retry_at: Option<Time>,
 }
 
 /// The coordinator has to learn that the switchover happened.
@@ -102,7 +112,7 @@ impl Partition {
             note: None,
             wishes: Wishes::default(),
             passing: None,
-            seizing: false,
+            seizing: None,
             ask_wanted_at: None,
         }
     }
@@ -186,8 +196,10 @@ impl Partition {
             _ => None,
         };
         let passing = self.passing.and_then(|passing| passing.retry_at);
+        let seizing = self.seizing.and_then(|seizing| seizing.retry_at);
         role.into_iter()
             .chain(passing)
+            .chain(seizing)
             .chain(self.ask_wanted_at)
             .min()
     }

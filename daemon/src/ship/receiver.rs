@@ -46,6 +46,8 @@ pub struct Receiver {
     /// An acknowledgement is due at the end of this batch of events.
     ack_due: bool,
     link: Option<LinkId>,
+    /// A takeover is asked for: nothing may change the copy. Whether something was turned away.
+    held: Option<bool>,
     pub page_size: u32,
     pub attributes: Attributes,
 }
@@ -60,6 +62,7 @@ impl Receiver {
             session: 0,
             ack_due: false,
             link: None,
+            held: None,
             page_size: 0,
             attributes: Attributes::default(),
         }
@@ -92,6 +95,24 @@ impl Receiver {
         }
     }
 
+    /// Keeps the copy as it is, if nothing is on its way into it.
+    pub fn hold(&mut self) -> bool {
+        let settled = self.in_flight == 0 && matches!(self.copy, Copy::Following { .. });
+        if settled {
+            self.held.get_or_insert(false);
+        }
+        settled
+    }
+
+    /// Goes on following; what was turned away meanwhile is compared.
+    pub fn let_go(&mut self, out: &mut Effects) {
+        if self.held.take() == Some(true)
+            && let Some(link) = self.link
+        {
+            self.lose(link, "it was to be taken over".to_owned(), out);
+        }
+    }
+
     pub fn on_offer(
         &mut self,
         link: LinkId,
@@ -104,6 +125,17 @@ impl Receiver {
         if at.epoch < self.epoch_seen {
             let reason = format!("epoch {} is over, {} was seen", at.epoch, self.epoch_seen);
             out.send(link, Message::Decline { partition, reason });
+            return;
+        }
+        if self.held.is_some() {
+            let standing = Standing::Busy;
+            out.send(
+                link,
+                Message::Stand {
+                    partition,
+                    standing,
+                },
+            );
             return;
         }
         self.epoch_seen = at.epoch;
@@ -166,7 +198,9 @@ impl Receiver {
     pub fn on_ask_hashes(&mut self, link: LinkId, out: &mut Effects) {
         let partition = self.partition;
         match self.copy {
-            Copy::Filling | Copy::Following { .. } if self.link == Some(link) => {
+            Copy::Filling | Copy::Following { .. }
+                if self.link == Some(link) && self.held.is_none() =>
+            {
                 self.copy = Copy::Filling;
                 self.session += 1;
                 self.in_flight = 0;
@@ -191,6 +225,10 @@ impl Receiver {
     pub fn on_frame(&mut self, link: LinkId, frame: FrameKey, cargo: Cargo, out: &mut Effects) {
         // Another node made an offer since: what a former owner still sends is not for this copy.
         if self.link != Some(link) {
+            return;
+        }
+        if let Some(turned_away) = &mut self.held {
+            *turned_away = true;
             return;
         }
         match (cargo, self.copy) {
