@@ -72,6 +72,8 @@ impl Partition {
         self.seizing = None;
         if let Role::Shadow(shadow) = &mut self.role {
             shadow.receiver.let_go(out);
+            // What its owner said meanwhile went unheard.
+            self.await_offer(now);
         }
         let text = format!("{}: not taken over: {text}", self.name);
         publish(out, self.id(), NoticeKind::Refused, text);

@@ -376,6 +376,8 @@ impl Partition {
                 );
                 target::Outcome::Going
             }
+            // Not while it is to be taken over: its owner's word would leave nothing to serve.
+            Message::Discard { .. } if self.seizing.is_some() => target::Outcome::Going,
             Message::Discard { .. } if shadow.target.is_following() => {
                 shadow.receiver.discard(out);
                 self.ask_wanted_at = None;
