@@ -20,10 +20,8 @@ pub enum Mutation {
     ResumeUnproven,
     /// The coordinator passes on from an owner of before, under an epoch of before.
     PassFromStale,
-    /// The freeze does not wait for the intent.
-    FreezeBeforeIntent,
-    /// The old copy is given away and that is not noted.
-    ReleaseBeforeNote,
+    /// The freeze comes without an intent that was noted.
+    FreezeUnnoted,
     /// A pause that is given up keeps the write lock.
     AbortKeepsLock,
     /// A fence that failed is not taken back.
@@ -32,14 +30,12 @@ pub enum Mutation {
     DeposedServes,
     /// A move does not wait until the coordinator knows of the last one, nor does that one mind.
     SecondMoveTooEarly,
-    /// An offer of a former owner silences a shadow.
-    StaleOfferSilences,
     /// A shadow that was just put away does not ask whether it is wanted.
     DiscardUnheard,
 }
 
 impl Mutation {
-    pub const ALL: [Mutation; 15] = [
+    pub const ALL: [Mutation; 13] = [
         Mutation::GrantBeforeFence,
         Mutation::UndecidedIsGranted,
         Mutation::ReadyUnsynced,
@@ -47,13 +43,11 @@ impl Mutation {
         Mutation::FailedDeltaApplied,
         Mutation::ResumeUnproven,
         Mutation::PassFromStale,
-        Mutation::FreezeBeforeIntent,
-        Mutation::ReleaseBeforeNote,
+        Mutation::FreezeUnnoted,
         Mutation::AbortKeepsLock,
         Mutation::FenceNotLifted,
         Mutation::DeposedServes,
         Mutation::SecondMoveTooEarly,
-        Mutation::StaleOfferSilences,
         Mutation::DiscardUnheard,
     ];
 }

@@ -1,7 +1,6 @@
 //! Accidents: processes and machines that die, links, disks and a coordinator that fail.
 
 use foreshadow::effect::{Effect, EngineOperation, ShadowOperation};
-use wal::Span;
 
 use super::network::WireId;
 use super::people::Act;
@@ -21,8 +20,12 @@ impl World {
                 let node = self.any_node();
                 self.crash_for_a_while(node);
             }
-            Act::CrashNode(node) => self.crash_for_a_while(node),
-            Act::Power => self.power_cut(),
+            Act::CrashNode(node, true) => self.power_cut(node),
+            Act::CrashNode(node, false) => self.crash_for_a_while(node),
+            Act::Power => {
+                let node = self.any_node();
+                self.power_cut(node);
+            }
             Act::Kill => {
                 let node = self.any_node();
                 self.kill_writers(node, false);
@@ -47,7 +50,7 @@ impl World {
                 self.nodes[node].full_until = self.now + time;
             }
             Act::Slow => {
-                let (node, time) = (self.any_node(), self.random.micros(1_000, 2_000_000));
+                let (node, time) = (self.any_node(), self.random.micros(1_000, 500_000));
                 self.nodes[node].slow_until = self.now + time;
             }
             _ => {}
@@ -94,14 +97,14 @@ impl World {
                 let delay = self
                     .random
                     .micros(1, 1 + 2 * self.plan.disk + self.plan.latency);
-                self.later(delay, Happening::Act(Act::CrashNode(node)));
+                let power = self.plan.power_every > 0 && self.random.chance(400);
+                self.later(delay, Happening::Act(Act::CrashNode(node, power)));
             }
         }
     }
 
     /// A machine loses its power: its daemon, its applications, and what no disk had yet.
-    fn power_cut(&mut self) {
-        let node = self.any_node();
+    fn power_cut(&mut self, node: usize) {
         if self.nodes[node].dark {
             return;
         }
@@ -204,11 +207,11 @@ impl World {
     /// How long a step on disk takes at most, just now.
     pub fn disk_time(&self, node: usize) -> u64 {
         let factor = if self.now < self.nodes[node].slow_until {
-            40
+            10
         } else {
             1
         };
-        (self.plan.disk * factor).min(Span::secs(1).0 / 1000)
+        self.plan.disk * factor
     }
 
     pub fn is_full(&self, node: usize) -> bool {

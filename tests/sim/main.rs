@@ -7,7 +7,7 @@
 //! | `shrink` | a smaller run that fails alike |
 //! | `broken` | mutations: each has to be found |
 //! | `plan` | sizes and faults of a run, drawn from its seed |
-//! | `world` | virtual time, the queue, the nodes |
+//! | `world`, `queue` | virtual time, what is going to happen, the nodes |
 //! | `shell`, `engine`, `copies`, `shipping` | the executor of effects |
 //! | `start` | what outlives a daemon, and a power cut |
 //! | `live`, `disk` | databases, shadows and logs as lists of writes |
@@ -31,6 +31,7 @@ mod live;
 mod network;
 mod people;
 mod plan;
+mod queue;
 mod random;
 mod runs;
 mod shell;

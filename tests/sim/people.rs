@@ -20,7 +20,7 @@ pub enum Act {
     Trim,
     Checkpoint,
     Crash,
-    CrashNode(usize),
+    CrashNode(usize, bool),
     Power,
     Kill,
     Start(usize),
@@ -103,7 +103,7 @@ impl World {
             Act::KeeperDown => plan.keeper_down_every,
             Act::Full => plan.full_every,
             Act::Slow => plan.slow_every,
-            Act::Write(..) | Act::Commit(..) | Act::CrashNode(_) | Act::Start(_) | Act::Heal => 0,
+            Act::Write(..) | Act::Commit(..) | Act::CrashNode(..) | Act::Start(_) | Act::Heal => 0,
         }
     }
 

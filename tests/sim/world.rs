@@ -1,7 +1,6 @@
 //! Time, the queue of what is to happen, and the nodes it happens to.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use foreshadow::effect::{Effects, Note};
@@ -19,6 +18,7 @@ use super::live::{Kind, Live};
 use super::network::{End, Network, Parcel, Payload, WireId};
 use super::people::{Act, People};
 use super::plan::Plan;
+use super::queue::Queue;
 use super::random::Random;
 use super::shell::Work;
 use super::writers::Connection;
@@ -129,39 +129,6 @@ pub struct World {
     pub memory: invariants::Memory,
     /// What may have changed since the promises were looked at.
     pub touched: BTreeSet<PartitionId>,
-}
-
-/// What is going to happen, by time and then in the order in which it was asked for.
-#[derive(Default)]
-struct Queue {
-    order: BinaryHeap<Reverse<(Time, u64, usize)>>,
-    slots: Vec<Option<Happening>>,
-    free: Vec<usize>,
-}
-
-impl Queue {
-    fn push(&mut self, time: Time, number: u64, happening: Happening) {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.slots.push(None);
-                self.slots.len() - 1
-            }
-        };
-        self.slots[slot] = Some(happening);
-        self.order.push(Reverse((time, number, slot)));
-    }
-
-    /// The next one, if it is not after `end`.
-    fn pop(&mut self, end: Time) -> Option<(Time, Happening)> {
-        let Reverse((time, _, _)) = *self.order.peek()?;
-        if time > end {
-            return None;
-        }
-        let Reverse((time, _, slot)) = self.order.pop()?;
-        self.free.push(slot);
-        Some((time, self.slots[slot].take()?))
-    }
 }
 
 impl World {

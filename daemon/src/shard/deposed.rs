@@ -22,6 +22,7 @@ impl Shard {
             .ownership
             .is_none_or(|held| held.epoch <= ownership.epoch);
         if !newer {
+            partition.tell_landing(node, ownership, out);
             return;
         }
         partition.ownership = Some(ownership);

@@ -137,6 +137,19 @@ impl Partition {
         shadow.target.seize(link, ownership.epoch, position, out);
     }
 
+    /// The coordinator still names an owner of before: a landing that began before this node knew
+    /// whom the record names was not told.
+    pub(super) fn tell_landing(&mut self, node: NodeId, told: Ownership, out: &mut Effects) {
+        let ours = match &self.role {
+            Role::Owner(owner) => owner.position.epoch,
+            Role::Attaching { epoch } => *epoch,
+            _ => return,
+        };
+        if told.epoch < ours && self.passing.is_none() {
+            self.pass(told, node, ours, out);
+        }
+    }
+
     /// The coordinator gave a newer epoch than the one that this shadow is to land under to somebody
     /// else: that landing can't count any more, and its source may never be able to say so.
     pub(super) fn give_up_landing(&mut self, now: Time, newest: Epoch, out: &mut Effects) {

@@ -10,7 +10,6 @@ use super::partition::{Partition, Role, Shadow};
 use super::{Settings, Shard, publish};
 use crate::effect::{Effect, Effects, Note, NoticeKind};
 use crate::event::{Failure, Outcome, Ownership, Task, Ticket};
-use crate::mutation::{self, Mutation};
 use crate::ship::receiver::Receiver;
 use crate::ship::sender::Sender;
 use crate::switch::target::{self, Target};
@@ -132,9 +131,12 @@ impl Partition {
         };
         // An owner of before may offer once more while it puts its copy away.
         let stale = self.ownership.is_some_and(|known| known.epoch > at.epoch);
-        if !stale || mutation::is(Mutation::StaleOfferSilences) {
-            self.ask_wanted_at = None;
+        if stale {
+            let reason = format!("epoch {} is over", at.epoch);
+            out.send(link, Message::Decline { partition, reason });
+            return;
         }
+        self.ask_wanted_at = None;
         let ours = self.owns_since(at.epoch);
         match &mut self.role {
             Role::Remote if !ours => {

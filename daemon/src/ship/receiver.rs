@@ -199,7 +199,7 @@ impl Receiver {
         let partition = self.partition;
         match self.copy {
             Copy::Filling | Copy::Following { .. }
-                if self.link == Some(link) && self.held.is_none() =>
+                if self.talks_with(link) && self.held.is_none() =>
             {
                 self.copy = Copy::Filling;
                 self.session += 1;
@@ -224,7 +224,7 @@ impl Receiver {
 
     pub fn on_frame(&mut self, link: LinkId, frame: FrameKey, cargo: Cargo, out: &mut Effects) {
         // Another node made an offer since: what a former owner still sends is not for this copy.
-        if self.link != Some(link) {
+        if !self.talks_with(link) {
             return;
         }
         if let Some(turned_away) = &mut self.held {
@@ -382,6 +382,10 @@ impl Receiver {
                 },
             );
         }
+    }
+
+    fn talks_with(&self, link: LinkId) -> bool {
+        self.link == Some(link)
     }
 
     fn lose(&mut self, link: LinkId, reason: String, out: &mut Effects) {

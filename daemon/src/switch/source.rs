@@ -162,7 +162,9 @@ impl Source {
         else {
             return Outcome::Going;
         };
-        if epoch == ours {
+        if epoch == ours && mutation::is(Mutation::FreezeUnnoted) {
+            self.state = State::Converging { plan, epoch };
+        } else if epoch == ours {
             out.push(Effect::Record {
                 ticket: self.ticket(Task::Record, epoch.0),
                 note: Note::Intent {
@@ -170,10 +172,7 @@ impl Source {
                     to: plan.link.peer,
                 },
             });
-            self.state = match mutation::is(Mutation::FreezeBeforeIntent) {
-                true => State::Converging { plan, epoch },
-                false => State::Intending { plan, epoch },
-            };
+            self.state = State::Intending { plan, epoch };
         }
         Outcome::Going
     }
@@ -382,14 +381,12 @@ impl Source {
     }
 
     fn release(&mut self, link: LinkId, epoch: Epoch, out: &mut Effects) {
-        let to = link.peer;
-        let note = match mutation::is(Mutation::ReleaseBeforeNote) {
-            true => Note::Intent { epoch, to },
-            false => Note::Released { epoch, to },
-        };
         out.push(Effect::Record {
             ticket: self.ticket(Task::Record, epoch.0),
-            note,
+            note: Note::Released {
+                epoch,
+                to: link.peer,
+            },
         });
         self.state = State::Granting {
             link,
