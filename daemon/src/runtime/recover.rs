@@ -300,10 +300,11 @@ fn journal_dir(setup: &Setup, shard: u16) -> PathBuf {
     setup.config.node.state_dir.join(format!("journal-{shard}"))
 }
 
-/// Says that a generation was fenced and left.
+/// Says that a generation was fenced and left; durable on return.
 pub fn mark_retired(dir: &Path) -> io::Result<()> {
     let path = dir.join(RETIRED_FILE);
-    std::fs::write(&path, b"").map_err(|error| io::Error::at("write", &path, error))
+    std::fs::write(&path, b"").map_err(|error| io::Error::at("write", &path, error))?;
+    io::durable::sync_dir(dir)
 }
 
 /// Whether some live path still leads into `dir`: then it is not what it was marked as.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use io::durable;
 use io::engine::sqlite::shadow::{Attributes as FileAttributes, Shadow, ShadowPaths, ShadowSpec};
 use wal::PartitionName;
 use wal::message::Attributes;
@@ -44,10 +45,14 @@ pub fn file_name(name: &PartitionName) -> &str {
     name.as_str().rsplit('/').next().unwrap_or(name.as_str())
 }
 
-/// Notes in a generation directory whose shadow it holds.
+/// Notes in a generation directory whose shadow it holds; durable with the directory's next sync,
+/// which [`Shadow::create`] does. Without its bytes nobody knows the shadow after a power cut.
 pub fn write_name(dir: &Path, name: &PartitionName) -> io::Result<()> {
     let path = dir.join(NAME_FILE);
-    std::fs::write(&path, name.as_str()).map_err(|error| io::Error::at("write", &path, error))
+    let file = std::fs::File::create(&path);
+    let file = file.map_err(|error| io::Error::at("create", &path, error))?;
+    durable::write_at(&file, &path, name.as_str().as_bytes(), 0)?;
+    durable::sync_data(&file, &path)
 }
 
 /// The partition whose shadow a generation directory holds.
