@@ -56,6 +56,8 @@ pub struct Options {
     pub nodes: usize,
     /// Leaves the root behind.
     pub keep: bool,
+    /// The root is there already with what its nodes left in it: after a power cut.
+    pub found: bool,
     pub seed: u64,
     /// Lines that replace or extend the configuration of every node.
     pub tweaks: Sections,
@@ -69,6 +71,7 @@ impl Default for Options {
             root: None,
             nodes: 3,
             keep: false,
+            found: false,
             seed: 1,
             tweaks: Sections::new(),
         }
@@ -252,7 +255,7 @@ impl Root {
         };
         let path = path.map_err(|error| Error::new(format!("root: {error}")))?;
         let used = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some());
-        if used {
+        if used && !options.found {
             return Err(Error::new(format!("{}: not empty", path.display())));
         }
         fs::create_dir_all(&path).map_err(|error| Error::at("create", &path, error))?;
