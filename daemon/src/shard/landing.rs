@@ -150,8 +150,8 @@ impl Partition {
         }
     }
 
-    /// The coordinator gave a newer epoch than the one that this shadow is to land under to somebody
-    /// else: that landing can't count any more, and its source may never be able to say so.
+    /// The coordinator gave a newer epoch than the one that this shadow is to land under to another
+    /// node: that landing can't count any more, and its source may never be able to say so.
     pub(super) fn give_up_landing(&mut self, now: Time, newest: Epoch, out: &mut Effects) {
         let Role::Shadow(shadow) = &mut self.role else {
             return;

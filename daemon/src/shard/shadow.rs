@@ -99,6 +99,17 @@ fn answer_unknown(link: LinkKey, message: &Message, out: &mut Effects) {
     }
 }
 
+fn say_busy(partition: wal::PartitionId, link: LinkKey, out: &mut Effects) {
+    let standing = Standing::Busy;
+    out.send(
+        link,
+        Message::Stand {
+            partition,
+            standing,
+        },
+    );
+}
+
 /// What a peer says about its copy; false when the message is about something else.
 fn hear_copy(sender: &mut Sender, now: Time, message: &Message, out: &mut Effects) -> bool {
     match message {
@@ -150,54 +161,40 @@ impl Partition {
                     .receiver
                     .on_offer(link, at, page_size, attributes, out);
             }
-            Role::Owner(owner) if !owner.source.is_serving() => {
-                // Granted, and about to become the new owner's shadow.
-                out.send(
-                    link,
-                    Message::Stand {
-                        partition,
-                        standing: Standing::Busy,
-                    },
-                );
-            }
-            Role::Shadow(_)
-            | Role::Retiring { .. }
-            | Role::Claiming
-            | Role::Refused {
-                retry_at: Some(_), ..
-            } => {
-                out.send(
-                    link,
-                    Message::Stand {
-                        partition,
-                        standing: Standing::Busy,
-                    },
-                );
+            // Granted, and about to become the new owner's shadow.
+            Role::Owner(owner) if !owner.source.is_serving() => say_busy(partition, link, out),
+            Role::Shadow(_) | Role::Retiring { .. } | Role::Claiming => {
+                say_busy(partition, link, out);
             }
             // A shadow would take the path of a database that is here, writers and all.
-            Role::Refused { reason, .. } => {
-                let reason = format!("a database of that name is here, and is not ours: {reason}");
-                out.send(link, Message::Decline { partition, reason });
-            }
+            Role::Refused { reason, retry_at } => match retry_at {
+                Some(_) => say_busy(partition, link, out),
+                None => {
+                    let reason = format!("a database of that name is here already: {reason}");
+                    out.send(link, Message::Decline { partition, reason });
+                }
+            },
             _ => {
                 let reason = format!("this node serves {} itself", self.name);
                 out.send(link, Message::Decline { partition, reason });
             }
         }
-        if let Role::Shadow(_) = self.role {
-            let known = self.ownership.is_some_and(|held| held.epoch >= at.epoch);
-            if !known {
-                let previous = self.ownership.map(|held| held.owner);
-                let formerly = self.ownership.is_some_and(|held| held.formerly);
-                self.ownership = Some(Ownership {
-                    owner: link.peer,
-                    epoch: at.epoch,
-                    previous,
-                    formerly,
-                    reserved: at.epoch,
-                });
-            }
+        self.learn_from_offer(link, at.epoch);
+    }
+
+    /// Whoever offers it owns it, as far as this shadow knows.
+    fn learn_from_offer(&mut self, link: LinkKey, epoch: Epoch) {
+        let known = self.ownership.is_some_and(|held| held.epoch >= epoch);
+        if known || !matches!(self.role, Role::Shadow(_)) {
+            return;
         }
+        self.ownership = Some(Ownership {
+            owner: link.peer,
+            epoch,
+            previous: self.ownership.map(|held| held.owner),
+            formerly: self.ownership.is_some_and(|held| held.formerly),
+            reserved: epoch,
+        });
     }
 
     /// Whether this node's own journal says that it serves under `epoch` or later.

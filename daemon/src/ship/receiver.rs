@@ -208,7 +208,7 @@ impl Receiver {
             }
             // `Lost` is said once the copy is in a known state again.
             Copy::Restarting if self.link == Some(link) => {}
-            // Also to a former owner that has not heard of its successor: its next offer is declined.
+            // Also to a former owner that has not heard of its successor: it will be declined.
             _ => {
                 let standing = Standing::Busy;
                 out.send(
