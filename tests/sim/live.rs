@@ -2,7 +2,7 @@
 //!
 //! | | SQLite's write-ahead log | the native log |
 //! |---|---|---|
-//! | a commit | lock, append, sync (`FULL`), publish mxFrame, unlock | append, sync, swap the commit word |
+//! | a commit | lock, append, sync (`FULL`), publish, unlock | append, sync, swap the commit word |
 //! | a freeze | waits for the lock | takes effect at once; commits under way are refused |
 //! | the fence | the last transaction | the seal of the commit word |
 //! | behind the published end | a frame that a recovery may bring to life | never read |

@@ -34,7 +34,7 @@ numbers! {
         writers,
         copies,
         keep_reverse,
-        /// In a thousand databases: how many are native logs, and connections that sync each commit.
+        /// Of a thousand: native logs, and connections that sync each commit.
         native,
         full,
         /// Longest times of a message, of a step on disk, of the coordinator.

@@ -1,4 +1,4 @@
-//! Applications: connections that are open, commit step by step, stall, die, and look for the owner.
+//! Applications: connections that commit step by step, stall, die, and look for the owner.
 
 use wal::{PartitionId, Span};
 
