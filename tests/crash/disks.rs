@@ -1,4 +1,4 @@
-//! Disks that turn read-only, fail with EIO or are full while daemons are killed on them. What a
+//! Disks that turn read-only, fail with EIO or run full while daemons are killed on them. What a
 //! full disk does to a daemon that lives on: tests/bad_input/disk.rs.
 
 use foreshadow::cli::demo::harness::{Cluster, Pace, PendingMove, Writers, four_writers};

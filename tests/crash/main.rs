@@ -8,7 +8,7 @@
 //! | [`quiet`] | daemons are killed while nothing moves |
 //! | [`target`] | the target of a move is killed when it is ready, or stands still |
 //! | [`damage`] | files of a dead daemon are cut, flipped, zeroed |
-//! | [`disks`] | disks turn read-only, fail with EIO, are full at a restart |
+//! | [`disks`] | disks turn read-only, fail with EIO or ENOSPC |
 //!
 //! `FORESHADOW_SEED` and `FORESHADOW_ROUNDS` replay or lengthen a run; a failure prints them.
 

@@ -269,6 +269,8 @@ fn bury(setup: &Setup, place: usize, name: &PartitionName) -> io::Result<()> {
     let left = remap.adopt_plain(name)?;
     let generation = remap.allocate(name)?;
     tombstone(&remap.path(generation, name), &attributes)?;
+    // Its name too, before a path leads to it: an open there must not find nothing, and make it.
+    io::durable::sync_dir(&remap.dir(generation))?;
     failpoint::pass(Step::RetireTombstone)?;
     remap.exchange(name, generation)?;
     failpoint::pass(Step::RetireExchanged)?;
