@@ -150,13 +150,15 @@ impl World {
         match operation {
             EngineOperation::Attach { epoch } => {
                 let position = live.attach(&mut disk.log, epoch, disk.landed_at.take());
-                Ok(Outcome::Attached(Attachment {
+                let attachment = Attachment {
                     position,
                     page_size: 4096,
                     page_count: 1 + live.content.len() as u32,
                     attributes: Attributes::default(),
                     fenced: live.fenced,
-                }))
+                };
+                self.landed_under(place.node, id, epoch);
+                Ok(Outcome::Attached(attachment))
             }
             EngineOperation::Fence => {
                 let tail = live.tail.as_mut().ok_or_else(gone)?;

@@ -4,8 +4,8 @@ use wal::{PartitionId, PartitionName, Time};
 
 use super::partition::Role;
 use super::{Shard, publish};
-use crate::effect::{Effects, NoticeKind};
-use crate::event::Ownership;
+use crate::effect::{Effects, EngineOperation, NoticeKind};
+use crate::event::{Ownership, Task};
 use crate::mutation::{self, Mutation};
 
 impl Shard {
@@ -29,6 +29,7 @@ impl Shard {
         partition.await_offer(now);
         if ownership.owner == node {
             partition.take_over_if_given(out);
+            self.check_deposed(id, out);
             return;
         }
         partition.give_up_landing(now, ownership.epoch, out);
@@ -62,6 +63,13 @@ impl Shard {
         let Role::Owner(owner) = &partition.role else {
             return;
         };
+        // Granted and taken over at once: it landed under the older epoch, and is ours under the newer.
+        let outdated = ownership.owner == node && owner.position.epoch < ownership.epoch;
+        if outdated && owner.source.is_serving() {
+            partition.engine(Task::Attach, 0, EngineOperation::Detach, out);
+            partition.claim(out);
+            return;
+        }
         // A grant of ours is what made that epoch: the grant protocol settles it.
         let ours = ownership.owner == node || owner.source.epoch() == Some(ownership.epoch);
         let deaf = mutation::is(Mutation::DeposedServes);

@@ -194,6 +194,10 @@ impl Partition {
         let target::Outcome::Landed(epoch, position) = outcome else {
             return;
         };
+        self.note = Some(Note::Landed { epoch, position });
+        // Granted and taken over at once: it is served under the newer epoch.
+        let ours = self.ownership.filter(|held| held.owner == settings.node);
+        let epoch = ours.map_or(epoch, |ours| ours.epoch.max(epoch));
         let held = self.ownership.filter(|held| held.owner != settings.node);
         // After a takeover the coordinator's record already names this node and whom it took over.
         let known = self.ownership.and_then(|ownership| ownership.previous);
@@ -205,7 +209,6 @@ impl Partition {
             formerly: self.ownership.is_some_and(|ownership| ownership.formerly),
             reserved: epoch,
         });
-        self.note = Some(Note::Landed { epoch, position });
         out.push(Effect::Route {
             partition: self.id(),
         });

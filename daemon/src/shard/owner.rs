@@ -188,7 +188,10 @@ impl Shard {
                 partition.passing = None;
                 self.on_superseded(ticket.partition, ownership, out);
             }
-            (Task::Seize, result) => partition.on_seized(now, node, result, out),
+            (Task::Seize, result) => {
+                partition.on_seized(now, node, result, out);
+                self.check_deposed(ticket.partition, out);
+            }
             (Task::Pass, _) => {
                 if let Some(passing) = &mut partition.passing {
                     passing.retry_at = Some(now + TELL_AGAIN_AFTER);
