@@ -63,7 +63,7 @@ impl Shard {
         let Role::Owner(owner) = &partition.role else {
             return;
         };
-        // Granted and taken over at once: it landed under the older epoch, and is ours under the newer.
+        // Granted and taken over at once: it landed under the older epoch.
         let outdated = ownership.owner == node && owner.position.epoch < ownership.epoch;
         if outdated && owner.source.is_serving() {
             partition.engine(Task::Attach, 0, EngineOperation::Detach, out);
