@@ -78,7 +78,7 @@ pub fn ownership(record: &OwnerRecord, node: NodeId) -> Ownership {
         owner: record.owner,
         epoch: record.epoch,
         previous: record.previous,
-        formerly: record.formers.contains(&node),
+        formerly: record.formers.contains(&node) || record.previous == Some(node),
         reserved: record.reserved,
     }
 }

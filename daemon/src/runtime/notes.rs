@@ -89,7 +89,8 @@ fn newest(frames: &[Frame]) -> BTreeMap<Subject, (Note, Frame)> {
     newest
 }
 
-fn epoch_of(note: Note) -> Option<Epoch> {
+/// Of a switchover; wishes have none.
+pub(super) fn epoch_of(note: Note) -> Option<Epoch> {
     match note {
         Note::Intent { epoch, .. }
         | Note::Released { epoch, .. }

@@ -16,6 +16,7 @@ use wal::{Epoch, PartitionId, PartitionName, Position};
 
 use super::copies::{Held, file_name, read_name};
 use super::discover::is_tombstone;
+use super::notes::epoch_of;
 use super::setup::{Place, Setup};
 use crate::effect::Note;
 use crate::event::{Event, Remains};
@@ -357,8 +358,14 @@ fn remove(dir: &Path) {
 
 /// Puts what was found where the shards begin.
 pub fn tell(setup: &Setup, findings: &Findings) {
-    let landed = findings.landed.iter().copied();
-    for (partition, note) in setup.notes.all().into_iter().chain(landed) {
+    let noted = setup.notes.all();
+    // What came after a landing counts, although its files still say that it is under way.
+    let newest = |(partition, landed): &&(PartitionId, Note)| {
+        let mut later = noted.iter().filter(|(id, _)| id == partition);
+        !later.any(|(_, note)| epoch_of(*note) > epoch_of(*landed))
+    };
+    let landed = findings.landed.iter().filter(newest);
+    for (partition, note) in noted.iter().chain(landed).copied() {
         setup.keep_first(partition, Event::Noted { partition, note });
     }
     for entry in &findings.copies {

@@ -313,6 +313,9 @@ impl Shard {
             )));
         }
         let partition = self.known(name.clone());
+        if partition.seizing.is_some() {
+            return Err(Problem::busy(format!("{name} is being taken over")));
+        }
         if let Some(owner) = partition.owner_mut() {
             if !owner.source.is_serving() {
                 return Err(Problem::busy(format!(

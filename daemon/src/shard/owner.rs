@@ -175,7 +175,7 @@ impl Shard {
             (Task::Pass, Ok(Outcome::Conflict(ownership)))
                 if partition
                     .passing
-                    .is_some_and(|ours| ownership.epoch < ours.expected) =>
+                    .is_some_and(|ours| ours.may_follow(ownership)) =>
             {
                 // An earlier switchover was not told yet: try from what is recorded now.
                 if let Some(passing) = &mut partition.passing {
@@ -186,7 +186,8 @@ impl Shard {
             }
             (Task::Pass, Ok(Outcome::Conflict(ownership))) => {
                 partition.passing = None;
-                self.on_superseded(ticket.partition, ownership, out);
+                let newest = partition.learn(ownership);
+                self.on_superseded(ticket.partition, newest, out);
             }
             (Task::Seize, result) => {
                 partition.on_seized(now, node, result, out);

@@ -103,6 +103,15 @@ pub struct Passing {
     pub retry_at: Option<Time>,
 }
 
+impl Passing {
+    /// Whether the record may still come to what this landing followed: it names that owner, or one
+    /// of before. Anything newer has superseded it.
+    pub(super) fn may_follow(&self, record: Ownership) -> bool {
+        let expected = record.owner == self.from && record.epoch == self.expected;
+        expected || record.epoch < self.expected
+    }
+}
+
 impl Partition {
     pub fn new(name: PartitionName) -> Partition {
         Partition {

@@ -359,6 +359,21 @@ impl Partition {
         };
         let landing = !shadow.target.is_following();
         let outcome = match message {
+            // Its source has not heard yet that it was taken over from.
+            Message::Prepare { partition, epoch }
+                if self.ownership.is_some_and(|known| known.epoch >= epoch) =>
+            {
+                let reason = format!("epoch {epoch} is over");
+                out.send(
+                    link,
+                    Message::Unable {
+                        partition,
+                        epoch,
+                        reason,
+                    },
+                );
+                target::Outcome::Going
+            }
             Message::AskHashes { .. } if shadow.target.is_following() => {
                 shadow.receiver.on_ask_hashes(link, out);
                 target::Outcome::Going

@@ -95,7 +95,10 @@ impl Host {
                 self.lives.landing.remove(&id);
                 prepare_now(shadow, epoch)
             }
-            None => shadow.settle(position),
+            // Found after a restart, maybe prepared for a landing that a takeover outdated.
+            None => shadow
+                .settle(position)
+                .and_then(|()| shadow.land_under(epoch)),
         };
         let exchanged = ready.and_then(|()| {
             self.setup.places[place]

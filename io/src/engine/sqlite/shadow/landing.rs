@@ -155,6 +155,34 @@ impl Shadow {
         Ok(())
     }
 
+    /// What was prepared for another epoch lands under this one; durable on return.
+    pub fn land_under(&mut self, epoch: Epoch) -> Result<()> {
+        let Phase::Landing {
+            epoch: prepared,
+            base,
+            base_pages,
+            settled,
+        } = self.phase
+        else {
+            return Err(refused("land", &self.paths.database, "it is not landing"));
+        };
+        if prepared == epoch {
+            return Ok(());
+        }
+        self.meta().set(State::Landing {
+            epoch,
+            base,
+            page_count: base_pages,
+        })?;
+        self.phase = Phase::Landing {
+            epoch,
+            base,
+            base_pages,
+            settled,
+        };
+        Ok(())
+    }
+
     /// Goes back to following. A shadow that was settled keeps its position; one found after a
     /// crash goes back to the base, and reads the whole database for it.
     pub fn abandon_landing(&mut self) -> Result<Position> {
