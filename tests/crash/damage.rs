@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use foreshadow::cli::demo::harness::{Cluster, Pace, Place, four_writers};
 
@@ -176,6 +177,17 @@ fn one_round(cluster: &mut Cluster, part: Part, harm: Harm, dice: &mut Dice) -> 
     assert_eq!(agreed, owner, "{said}: a damaged file makes no owner");
     let follows = cluster.wait_for_shadows(LIMIT);
     follows.unwrap_or_else(|error| panic!("{said}: {error}"));
+    // What the owner saw before the kill may satisfy that: the copy itself has to be there.
+    let other = match &*owner {
+        "node-a" => "node-b",
+        _ => "node-a",
+    };
+    let place = &cluster.node(other).expect("there").place;
+    let began = Instant::now();
+    while shadows(place).is_empty() {
+        assert!(began.elapsed() < LIMIT, "{said}: no copy at {other}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let goes_on = cluster.wait_for_progress(&ALL, LIMIT);
     goes_on.unwrap_or_else(|error| panic!("{said}: {error}"));
     let wrong = wrong_rows(cluster, TENANT, &ALL);

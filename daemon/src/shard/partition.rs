@@ -104,11 +104,11 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// Whether the record may still come to what this landing followed: it names that owner, or one
-    /// of before. Anything newer has superseded it.
+    /// Whether the record may still come to name this landing: it names the owner that is expected,
+    /// or one of before. Anything newer has superseded it.
     pub(super) fn may_follow(&self, record: Ownership) -> bool {
         let expected = record.owner == self.from && record.epoch == self.expected;
-        expected || record.epoch < self.expected
+        record.epoch < self.epoch && (expected || record.epoch < self.expected)
     }
 }
 

@@ -359,21 +359,6 @@ impl Partition {
         };
         let landing = !shadow.target.is_following();
         let outcome = match message {
-            // Its source has not heard yet that it was taken over from.
-            Message::Prepare { partition, epoch }
-                if self.ownership.is_some_and(|known| known.epoch >= epoch) =>
-            {
-                let reason = format!("epoch {epoch} is over");
-                out.send(
-                    link,
-                    Message::Unable {
-                        partition,
-                        epoch,
-                        reason,
-                    },
-                );
-                target::Outcome::Going
-            }
             Message::AskHashes { .. } if shadow.target.is_following() => {
                 shadow.receiver.on_ask_hashes(link, out);
                 target::Outcome::Going
@@ -399,7 +384,9 @@ impl Partition {
                 return;
             }
             Message::Prepare { epoch, .. } => {
-                let able = shadow.receiver.applied().is_some();
+                // Its source may not have heard that it was taken over from.
+                let over = self.ownership.is_some_and(|known| known.epoch >= epoch);
+                let able = shadow.receiver.applied().is_some() && !over;
                 shadow.target.on_prepare(link, epoch, able, out);
                 target::Outcome::Going
             }
