@@ -113,6 +113,33 @@ pub enum Note {
     Landed { epoch: Epoch, position: Position },
     /// Owner: a shadow at `node` was asked for, or sent away.
     Shadow { node: NodeId, wanted: bool },
+    /// Takeover: the coordinator gave it to this node under `epoch`, without the word of `from`.
+    Seized { epoch: Epoch, from: NodeId },
+}
+
+impl Note {
+    /// Whether a landing that the files of a copy tell of, under `epoch`, may still have to happen
+    /// when this is the newest note. A takeover lands what was prepared for an older epoch, too.
+    pub fn expects_landing(self, epoch: Epoch) -> bool {
+        match self {
+            Note::Prepared { epoch: noted, .. } | Note::Landed { epoch: noted, .. } => {
+                noted == epoch
+            }
+            Note::Seized { epoch: noted, .. } => epoch <= noted,
+            _ => false,
+        }
+    }
+
+    /// Whether a path that was exchanged under `epoch` is what this note announced: what it became
+    /// was not noted any more.
+    pub fn announces_landing(self, epoch: Epoch) -> bool {
+        match self {
+            Note::Prepared { epoch: noted, .. } | Note::Seized { epoch: noted, .. } => {
+                noted == epoch
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Something worth telling people and metrics.

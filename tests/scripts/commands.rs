@@ -9,7 +9,8 @@
 //! | `reverse off` | nobody keeps a shadow at the node that it came from |
 //! | `shadow a b`, `unshadow a b` | a keeps a shadow at b, keeps none |
 //! | `write a 2` | two writes at a, refused while a lock or fence is in place |
-//! | `move a b`, `cancel a`, `promote b` | what people ask for |
+//! | `move a b`, `cancel a` | what people ask for |
+//! | `promote b`, `promote b force` | so do those whose owner is gone, or is not |
 //! | `hold a word` | what a does or says is kept back if its line has this word |
 //! | `release a word`, `drop a word` | it happens now and from now on, or never |
 //! | `fail a word` | it is answered with a failure |
@@ -18,6 +19,7 @@
 //! | `trim a` | the delta log of a is cut off |
 //! | `tick 500` | milliseconds pass |
 //! | `crash a`, `start a` | a daemon dies, starts |
+//! | `power a` | a machine loses power before the exchange of a path was durable |
 //! | `show` | roles and contents |
 
 use std::collections::VecDeque;
@@ -71,6 +73,7 @@ impl World {
             }
             ["tick", millis] => self.tick(Span::millis(number(millis))),
             ["crash", name] => self.crash(name),
+            ["power", name] => self.lose_power(name),
             ["start", name] => self.start(name),
             ["show"] => self.show(),
             _ => self.people(command, &words),
@@ -102,8 +105,8 @@ impl World {
                 let id = self.newest_move(name);
                 (name, Query::CancelMove { id })
             }
-            ["promote", name] => {
-                let force = false;
+            ["promote", name, rest @ ..] => {
+                let force = rest == ["force"];
                 (name, Query::Promote { partition, force })
             }
             _ => panic!("a script can't say {command:?}"),
@@ -146,6 +149,7 @@ impl World {
         self.writes += writes;
         let content: Vec<u64> = (first..self.writes).collect();
         self.node(name).disk.live = Some(Live {
+            landed: None,
             content,
             epoch: Epoch(1),
             frozen: false,

@@ -107,6 +107,8 @@ scripts! {
     superseded_twice_while_away
     promoted_twice
     takeover_whose_answer_was_lost
+    power_cut_right_after_a_takeover
+    promoted_while_changes_arrive
     offer_before_the_claim_is_answered
     superseded_source_of_a_landing
     former_owner_asks_for_hashes

@@ -31,6 +31,8 @@ pub struct Live {
     pub fenced: bool,
     /// The delta log reaches back to here.
     pub log_from: usize,
+    /// The path was exchanged under it; what it led to before was a copy of the epoch before.
+    pub landed: Option<Epoch>,
 }
 
 pub struct Copy {
@@ -68,6 +70,28 @@ impl Disk {
         self.frames.clear();
         if let Some(live) = &mut self.live {
             live.frozen = false;
+        }
+    }
+
+    /// The path leads where it led before its exchange; what was written to the files is there.
+    pub fn undo_exchange(&mut self) {
+        if let Some(live) = self.live.take_if(|live| live.landed.is_some()) {
+            self.copy = Some(Copy {
+                content: live.content,
+                epoch: Epoch(live.landed.map_or(0, |epoch| epoch.0 - 1)),
+                whole: true,
+                landing: live.landed,
+            });
+        }
+    }
+
+    /// A landing that no note explains is given up, as runtime/recover.rs does.
+    pub fn settle_landing(&mut self, note: Option<Note>) {
+        if let Some(copy) = &mut self.copy
+            && let Some(epoch) = copy.landing
+            && !note.is_some_and(|note| note.expects_landing(epoch))
+        {
+            copy.landing = None;
         }
     }
 
@@ -217,6 +241,7 @@ impl World {
                     epoch: *epoch,
                     frozen: false,
                     fenced: false,
+                    landed: Some(*epoch),
                 });
             }
             ShadowOperation::Abandon => copy.landing = None,

@@ -98,6 +98,7 @@ fn note_line(world: &World, note: &Note) -> String {
         Note::Released { epoch, to } => format!("Released {epoch} to {}", world.name_of(*to)),
         Note::Prepared { epoch, from } => format!("Prepared {epoch} from {}", world.name_of(*from)),
         Note::Abandoned { epoch } => format!("Abandoned {epoch}"),
+        Note::Seized { epoch, from } => format!("Seized {epoch} from {}", world.name_of(*from)),
         Note::Landed { epoch, position } => format!("Landed {epoch} at {}", at(position)),
         Note::Shadow { node, wanted } => {
             let verb = if *wanted { "wanted" } else { "not wanted" };

@@ -111,6 +111,7 @@ impl World {
     pub fn start(&mut self, name: &str) {
         let node = self.node(name);
         node.shard = Some(Shard::new(node.settings.clone()));
+        node.disk.settle_landing(node.note);
         let partition = database().id();
         for note in node.note.iter().chain(node.wishes.values()) {
             let note = *note;
@@ -141,6 +142,11 @@ impl World {
             }
         }
         self.settle();
+    }
+
+    pub fn lose_power(&mut self, name: &str) {
+        self.crash(name);
+        self.node(name).disk.undo_exchange();
     }
 
     pub fn link_comes_up(&mut self, one: &str, two: &str) {

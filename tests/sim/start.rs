@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use foreshadow::effect::Note;
 use foreshadow::event::Event;
-use wal::{Lsn, PartitionId, PartitionName, Position, Time};
+use wal::{Epoch, Lsn, PartitionId, PartitionName, Position, Time};
 
 use super::disk::{Copy, Disk, Log};
 use super::random::Random;
@@ -21,13 +21,8 @@ pub fn found(
             .live
             .as_ref()
             .and_then(|live| Some((live.landed?, live.content.digest())));
-        if let (
-            Some((epoch, digest)),
-            Some(Note::Prepared {
-                epoch: prepared, ..
-            }),
-        ) = (landed, note)
-            && epoch == prepared
+        if let (Some((epoch, digest)), Some(note)) = (landed, note)
+            && note.announces_landing(epoch)
         {
             // The path was exchanged: it was granted, whatever the journal had time to say.
             let position = Position {
@@ -37,14 +32,14 @@ pub fn found(
             };
             node.notes.insert(*id, Note::Landed { epoch, position });
         }
-        if let Some(copy) = &mut disk.copy {
-            let about = match node.notes.get(id) {
-                Some(Note::Prepared { epoch, .. } | Note::Landed { epoch, .. }) => Some(*epoch),
-                _ => None,
-            };
-            if copy.landing.is_some() && copy.landing != about {
-                copy.landing = None;
-            }
+        if let Some(copy) = &mut disk.copy
+            && let Some(epoch) = copy.landing
+            && !node
+                .notes
+                .get(id)
+                .is_some_and(|note| note.expects_landing(epoch))
+        {
+            copy.landing = None;
         }
     }
     tell(node, names)
@@ -126,8 +121,9 @@ pub fn power_cut(disk: &mut Disk, random: &mut Random, now: Time, kept: usize) {
     match landed {
         // The path is as it was before the exchange; the copy has what was written since.
         Some(epoch) if random.chance(500) => {
+            // Its files name the position that they had before they were prepared.
             let position = Position {
-                epoch,
+                epoch: Epoch(epoch.0.saturating_sub(1)),
                 lsn: Lsn(1),
                 digest: live.content.digest(),
             };

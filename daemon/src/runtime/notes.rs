@@ -96,7 +96,8 @@ pub(super) fn epoch_of(note: Note) -> Option<Epoch> {
         | Note::Released { epoch, .. }
         | Note::Prepared { epoch, .. }
         | Note::Abandoned { epoch }
-        | Note::Landed { epoch, .. } => Some(epoch),
+        | Note::Landed { epoch, .. }
+        | Note::Seized { epoch, .. } => Some(epoch),
         Note::Shadow { .. } => None,
     }
 }

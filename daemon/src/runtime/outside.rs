@@ -62,7 +62,7 @@ impl Host {
                 Note::Intent { .. } => failpoint::reach(Step::NoteIntent),
                 Note::Landed { .. } => failpoint::reach(Step::NoteLanded),
                 Note::Released { .. } => failpoint::reach(Step::NoteReleased),
-                Note::Abandoned { .. } | Note::Shadow { .. } => {}
+                Note::Abandoned { .. } | Note::Seized { .. } | Note::Shadow { .. } => {}
             }
             Ok(())
         };

@@ -12,7 +12,7 @@ use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use io::failpoint::{self, Step};
 use io::journal::Journal;
 use io::remap::Generation;
-use wal::{Epoch, PartitionId, PartitionName, Position};
+use wal::{PartitionId, PartitionName, Position};
 
 use super::copies::{Held, file_name, read_name};
 use super::discover::is_tombstone;
@@ -150,14 +150,7 @@ fn settle_landing(
     let Remains::Landing { epoch, .. } = remains else {
         return (shadow, remains);
     };
-    let expected = setup.notes.all().into_iter().any(|(id, note)| {
-        let about = match note {
-            Note::Prepared { epoch, .. } | Note::Landed { epoch, .. } => Some(epoch),
-            _ => None,
-        };
-        id == name.id() && about == Some(epoch)
-    });
-    if expected {
+    if is_noted(setup, name, |note| note.expects_landing(epoch)) {
         return (shadow, remains);
     }
     let remains = match shadow.abandon_landing() {
@@ -184,7 +177,9 @@ fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) -> O
             (epoch, base, promoted)
         }
         // Where it landed is not known any more; nothing but a word to the source needs it.
-        Ok(Stage::Promoted(epoch)) if is_prepared(setup, name, epoch) => {
+        Ok(Stage::Promoted(epoch))
+            if is_noted(setup, name, |note| note.announces_landing(epoch)) =>
+        {
             (epoch, Position::default(), Ok(()))
         }
         Ok(_) | Err(_) => return None,
@@ -196,12 +191,10 @@ fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) -> O
     Some(note)
 }
 
-/// Whether the newest thing that our own journal knows is that a landing in `epoch` was prepared.
-fn is_prepared(setup: &Setup, name: &PartitionName, epoch: Epoch) -> bool {
-    setup.notes.all().into_iter().any(|(id, note)| {
-        let prepared = matches!(note, Note::Prepared { epoch: noted, .. } if noted == epoch);
-        id == name.id() && prepared
-    })
+/// Whether the newest thing that our own journal knows of a partition says so.
+fn is_noted(setup: &Setup, name: &PartitionName, says: impl Fn(Note) -> bool) -> bool {
+    let mut noted = setup.notes.all().into_iter();
+    noted.any(|(id, note)| id == name.id() && says(note))
 }
 
 /// Of two copies of one partition the further one counts.

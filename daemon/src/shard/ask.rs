@@ -52,7 +52,7 @@ impl Shard {
             Query::RemoveShadow { partition, node } => self.wish(&partition, &node, false, out),
             Query::Sync { partition } => self.sync(&partition, out),
             Query::Rollback { partition } => self.rollback(now, &partition, out),
-            Query::Promote { partition, force } => self.promote(&partition, force, out),
+            Query::Promote { partition, force } => self.promote(now, &partition, force, out),
             Query::Verify { partition } => self.verify(&partition),
             Query::AddPartition { .. }
             | Query::Version
@@ -339,7 +339,13 @@ impl Shard {
     }
 
     /// Unplanned takeover: the coordinator's compare-and-set is the commit point.
-    fn promote(&mut self, name: &PartitionName, force: bool, out: &mut Effects) -> Answer {
+    fn promote(
+        &mut self,
+        now: Time,
+        name: &PartitionName,
+        force: bool,
+        out: &mut Effects,
+    ) -> Answer {
         let partition = self.find(name)?;
         let Role::Shadow(shadow) = &partition.role else {
             return Err(Problem::precondition(format!(
@@ -377,10 +383,7 @@ impl Shard {
             return Err(Problem::precondition(detail));
         }
         let partition = self.known(name.clone());
-        if !partition.seize(ownership, out) {
-            let detail = format!("changes of {name} are being applied; ask again");
-            return Err(Problem::not_ready(detail));
-        }
+        partition.seize(now, ownership, out);
         Ok(Reply::done(format!(
             "taking {name} over at {applied}; `foreshadow events` tells"
         )))

@@ -28,7 +28,7 @@ impl Shard {
         partition.ownership = Some(ownership);
         partition.await_offer(now);
         if ownership.owner == node {
-            partition.take_over_if_given(out);
+            partition.take_over_if_given(now, out);
             self.check_deposed(id, out);
             return;
         }

@@ -1,7 +1,7 @@
 //! A shadow becomes the live database: by its owner's grant, or without its word by takeover.
 
 use wal::lsn::Epoch;
-use wal::{NodeId, Position, Time};
+use wal::{NodeId, Position, Span, Time};
 
 use super::links::LinkKey;
 use super::owner::TELL_AGAIN_AFTER;
@@ -11,22 +11,24 @@ use crate::effect::{Effect, Effects, EngineOperation, Note, NoticeKind, Request}
 use crate::event::{Failure, Outcome, Ownership, Task, Ticket};
 use crate::switch::target;
 
+/// Wait for changes that are being applied when a takeover is asked for.
+const SETTLES_IN: Span = Span::millis(5);
+
 impl Partition {
-    /// Asks the coordinator to make this node the owner; false while the copy is not settled.
-    pub(super) fn seize(&mut self, held: Ownership, out: &mut Effects) -> bool {
+    /// Asks the coordinator to make this node the owner; false while there is no copy to serve.
+    pub(super) fn seize(&mut self, now: Time, held: Ownership, out: &mut Effects) -> bool {
         let Role::Shadow(shadow) = &mut self.role else {
             return false;
         };
         if !shadow.receiver.hold() {
             return false;
         }
-        let seizing = Seizing {
+        self.seizing = Some(Seizing {
             from: held.owner,
             expected: held.epoch,
-            retry_at: None,
-        };
-        self.seizing = Some(seizing);
-        self.tell_seize(seizing, out);
+            retry_at: Some(now),
+        });
+        self.seize_again(now, out);
         true
     }
 
@@ -61,7 +63,7 @@ impl Partition {
             Ok(Outcome::Owned(ownership) | Outcome::Conflict(ownership)) => {
                 if self.learn(ownership).owner == node {
                     self.seizing = None;
-                    self.take_over_if_given(out);
+                    self.take_over_if_given(now, out);
                     return;
                 }
                 format!("node {} owns it", ownership.owner)
@@ -69,30 +71,46 @@ impl Partition {
             Ok(other) => format!("{other:?}"),
             Err(failure) => failure.reason().to_owned(),
         };
+        self.leave_it(now, &text, out);
+    }
+
+    /// It is not taken over: the copy follows its owner again.
+    fn leave_it(&mut self, now: Time, why: &str, out: &mut Effects) {
         self.seizing = None;
         if let Role::Shadow(shadow) = &mut self.role {
             shadow.receiver.let_go(out);
             // What its owner said meanwhile went unheard.
             self.await_offer(now);
         }
-        let text = format!("{}: not taken over: {text}", self.name);
+        let text = format!("{}: not taken over: {why}", self.name);
         publish(out, self.id(), NoticeKind::Refused, text);
     }
 
     pub(super) fn seize_again(&mut self, now: Time, out: &mut Effects) {
-        if let Some(seizing) = &mut self.seizing
-            && seizing.retry_at.is_some_and(|retry_at| retry_at <= now)
-        {
-            seizing.retry_at = None;
-            let seizing = *seizing;
-            self.tell_seize(seizing, out);
+        let due = |seizing: &Seizing| seizing.retry_at.is_some_and(|retry_at| retry_at <= now);
+        let Some(mut seizing) = self.seizing.filter(due) else {
+            return;
+        };
+        if let Role::Shadow(shadow) = &self.role {
+            // What was on its way in when the takeover was asked for did not arrive.
+            if shadow.receiver.applied().is_none() {
+                return self.leave_it(now, "a change failed at this copy", out);
+            }
+            if !shadow.receiver.is_settled() {
+                seizing.retry_at = Some(now + SETTLES_IN);
+                self.seizing = Some(seizing);
+                return;
+            }
         }
+        seizing.retry_at = None;
+        self.seizing = Some(seizing);
+        self.tell_seize(seizing, out);
     }
 
     /// The coordinator says that this node owns it, and a shadow is what is here: a takeover whose
     /// answer was lost, or came before a crash. A copy of that epoch or later is none of those: it
     /// was handed over by this node, and the coordinator has not heard of that yet.
-    pub(super) fn take_over_if_given(&mut self, out: &mut Effects) {
+    pub(super) fn take_over_if_given(&mut self, now: Time, out: &mut Effects) {
         let Some(ownership) = self.ownership else {
             return;
         };
@@ -100,16 +118,24 @@ impl Partition {
             Some(Note::Released { epoch, .. } | Note::Landed { epoch, .. }) => epoch,
             _ => Epoch(0),
         };
-        let Role::Shadow(shadow) = &self.role else {
+        let Role::Shadow(shadow) = &mut self.role else {
             return;
         };
         let older = |applied: Position| applied.epoch < ownership.epoch;
         if shadow.receiver.applied().is_some_and(older)
             && ours_since < ownership.epoch
             && !shadow.target.is_landing()
+            && shadow.receiver.hold()
         {
-            self.seizing = None;
-            self.take_over(ownership, out);
+            if shadow.receiver.is_settled() {
+                self.seizing = None;
+                return self.take_over(ownership, out);
+            }
+            self.seizing = Some(Seizing {
+                from: ownership.previous.unwrap_or(ownership.owner),
+                expected: ownership.epoch,
+                retry_at: Some(now + SETTLES_IN),
+            });
         }
     }
 
@@ -118,10 +144,6 @@ impl Partition {
         let Role::Shadow(shadow) = &mut self.role else {
             return;
         };
-        // News of it may have come before the answer.
-        if shadow.target.is_landing() {
-            return;
-        }
         let Some(applied) = shadow.receiver.applied() else {
             return;
         };

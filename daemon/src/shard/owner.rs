@@ -92,7 +92,28 @@ impl Shard {
         let id = name.id();
         // Knowing it takes the notes in that came before its name: they say what a landing means.
         let note = self.known(name.clone()).note;
-        let target = match (remains, note) {
+        let target = self.landing_of(now, id, remains, note);
+        let receiver = Receiver::recover(id, remains);
+        let partition = self.known(name);
+        partition.role = Role::Shadow(Box::new(Shadow { receiver, target }));
+        partition.await_offer(now);
+    }
+
+    /// What the stop interrupted: a copy that was to land, or only to follow.
+    fn landing_of(
+        &self,
+        now: Time,
+        id: PartitionId,
+        remains: Remains,
+        note: Option<Note>,
+    ) -> Target {
+        // Whom it came from may not be known any more: a source says its grant again and is
+        // answered.
+        let nobody = LinkKey {
+            peer: self.settings.node,
+            lane: 0,
+        };
+        match (remains, note) {
             (Remains::Landing { epoch, position }, Some(Note::Prepared { from, .. })) => {
                 match self.lane_link(id, from) {
                     Some(link) => Target::recover(id, link, epoch, position, now),
@@ -102,19 +123,18 @@ impl Shard {
             (Remains::Landing { epoch, position }, Some(Note::Landed { epoch: landed, .. }))
                 if landed == epoch =>
             {
-                // Whom it came from is not noted; the source says its grant again and is answered.
-                let nobody = LinkKey {
-                    peer: self.settings.node,
-                    lane: 0,
-                };
                 Target::land_again(id, nobody, epoch, position, now)
             }
+            (
+                Remains::At(position) | Remains::Landing { position, .. },
+                Some(Note::Seized { epoch, from }),
+            ) if position.epoch < epoch => {
+                let link = self.lane_link(id, from).unwrap_or(nobody);
+                let position = Position { epoch, ..position };
+                Target::land_again(id, link, epoch, position, now)
+            }
             _ => Target::new(id, Epoch(0)),
-        };
-        let receiver = Receiver::recover(id, remains);
-        let partition = self.known(name);
-        partition.role = Role::Shadow(Box::new(Shadow { receiver, target }));
-        partition.await_offer(now);
+        }
     }
 
     pub(super) fn on_noted(&mut self, id: PartitionId, note: Note) {

@@ -431,7 +431,7 @@ impl Partition {
             Task::Accept => outcome = self.on_accepted(ticket.number, result, out),
             Task::Fill => shadow.receiver.on_filled(ticket.number, result, out),
             Task::Restore => shadow.receiver.on_restarted(ticket.number, result, out),
-            Task::Record => shadow.target.on_noted(epoch, plain, out),
+            Task::Record => shadow.target.on_noted(now, epoch, plain, out),
             Task::PrepareLanding => shadow.target.on_landing_prepared(now, epoch, plain, out),
             Task::SyncLanding => {
                 let synced = result.and_then(|outcome| match outcome {

@@ -95,13 +95,18 @@ impl Receiver {
         }
     }
 
-    /// Keeps the copy as it is, if nothing is on its way into it.
+    /// Takes nothing more into the copy; false when there is no position to keep.
     pub fn hold(&mut self) -> bool {
-        let settled = self.in_flight == 0 && matches!(self.copy, Copy::Following { .. });
-        if settled {
+        let stands = matches!(self.copy, Copy::Following { .. });
+        if stands {
             self.held.get_or_insert(false);
         }
-        settled
+        stands
+    }
+
+    /// Nothing is on its way into the copy.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight == 0 && matches!(self.copy, Copy::Following { .. })
     }
 
     /// Goes on following; what was turned away meanwhile is compared.

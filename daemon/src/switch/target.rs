@@ -7,6 +7,7 @@
 
 mod abandon;
 mod state;
+mod takeover;
 
 use wal::lsn::{Epoch, Position};
 use wal::message::Message;
@@ -58,28 +59,6 @@ impl Target {
         }
     }
 
-    /// The machine after a restart that finds `Landed` noted and the exchange of the path undone: a
-    /// power cut came before the directory was synced. It was granted; the exchange is done again.
-    pub fn land_again(
-        partition: PartitionId,
-        link: LinkId,
-        epoch: Epoch,
-        position: Position,
-        now: Time,
-    ) -> Target {
-        let state = State::Landing {
-            link,
-            epoch,
-            position,
-            retry_at: Some(now),
-        };
-        Target {
-            partition,
-            state,
-            epoch_seen: epoch,
-        }
-    }
-
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -98,7 +77,10 @@ impl Target {
 
     /// Granted or taken over: nothing undoes it any more.
     pub fn is_landing(&self) -> bool {
-        matches!(self.state, State::Landing { .. } | State::Serving { .. })
+        matches!(
+            self.state,
+            State::Seized { .. } | State::Landing { .. } | State::Serving { .. }
+        )
     }
 
     pub fn on_prepare(&mut self, link: LinkId, epoch: Epoch, able: bool, out: &mut Effects) {
@@ -145,13 +127,20 @@ impl Target {
         }
     }
 
-    pub fn on_noted(&mut self, epoch: Epoch, result: Result<(), Failure>, out: &mut Effects) {
-        let State::Noting { link, epoch: ours } = self.state else {
-            return;
+    pub fn on_noted(
+        &mut self,
+        now: Time,
+        epoch: Epoch,
+        result: Result<(), Failure>,
+        out: &mut Effects,
+    ) {
+        let link = match self.state {
+            State::Noting { link, epoch: ours } if ours == epoch => link,
+            State::Seized { epoch: ours, .. } if ours == epoch => {
+                return self.on_seized_noted(now, result, out);
+            }
+            _ => return,
         };
-        if epoch != ours {
-            return;
-        }
         match result {
             Ok(()) => {
                 out.push(Effect::Shadow {
@@ -408,19 +397,13 @@ impl Target {
         Outcome::Landed(epoch, position)
     }
 
-    /// Unplanned takeover: the coordinator's compare-and-set made this node the owner.
-    pub fn seize(&mut self, link: LinkId, epoch: Epoch, position: Position, out: &mut Effects) {
-        self.epoch_seen = epoch;
-        self.remap(link, epoch, position, out);
-    }
-
     pub fn deadline(&self) -> Option<Time> {
         match &self.state {
             State::Prepared { ask_at, .. }
             | State::Draining { ask_at, .. }
             | State::Ready { ask_at, .. }
             | State::Asking { ask_at, .. } => Some(*ask_at),
-            State::Landing { retry_at, .. } => *retry_at,
+            State::Seized { retry_at, .. } | State::Landing { retry_at, .. } => *retry_at,
             _ => None,
         }
     }
@@ -473,6 +456,7 @@ impl Target {
                 let (link, epoch, position) = (*link, *epoch, *position);
                 self.remap(link, epoch, position, out);
             }
+            State::Seized { .. } => self.note_seized(out),
             _ => {}
         }
     }

@@ -225,12 +225,9 @@ impl World {
         {
             node.note = Some(Note::Landed { epoch, position });
         }
-        let expected = match node.note {
-            Some(Note::Prepared { epoch, .. } | Note::Landed { epoch, .. }) => Some(epoch),
-            _ => None,
-        };
         if let Some(copy) = &mut node.disk.copy
-            && copy.landing != expected
+            && let Some(epoch) = copy.landing
+            && !node.note.is_some_and(|note| note.expects_landing(epoch))
         {
             copy.landing = None;
         }

@@ -229,7 +229,7 @@ impl World {
                 };
                 let result = done.then_some(()).ok_or_else(failed);
                 self.target_does(|machine, out| {
-                    machine.on_noted(epoch, result, out);
+                    machine.on_noted(LATE, epoch, result, out);
                     Outcome::Going
                 });
             }

@@ -30,7 +30,10 @@ impl Target {
             | State::Syncing { epoch, .. }
             | State::Ready { epoch, .. }
             | State::Asking { epoch, .. } => Some(epoch),
-            State::Following | State::Landing { .. } | State::Serving { .. } => None,
+            State::Following
+            | State::Seized { .. }
+            | State::Landing { .. }
+            | State::Serving { .. } => None,
         }
     }
 

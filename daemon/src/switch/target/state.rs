@@ -49,7 +49,15 @@ pub enum State {
         position: Position,
         ask_at: Time,
     },
-    /// Granted: the path is being exchanged.
+    /// Taken over: that the coordinator gave it is being noted, before anything is exchanged.
+    Seized {
+        link: LinkId,
+        epoch: Epoch,
+        position: Position,
+        /// `None` while the note is being written.
+        retry_at: Option<Time>,
+    },
+    /// Granted, or taken over: the path is being exchanged.
     Landing {
         link: LinkId,
         epoch: Epoch,
