@@ -3,7 +3,7 @@
 //! A slot's name says nothing about its content: the number of the segment it holds is in its
 //! groups. So recycling renames nothing and syncs no directory. A slot is recycled only when all
 //! its records are released, and its first group is wiped then, so that a start reads no more than
-//! what is needed. Old groups behind it carry an older segment's number.
+//! what is needed. Old groups behind it carry an older segment's number, or another run's sequence.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -113,7 +113,8 @@ pub fn groups_of(bytes: &[u8]) -> Vec<Group> {
     let mut at = 0;
     while let Some((head, frames)) = bytes.get(at..).and_then(read_group) {
         let follows = groups.last().is_none_or(|group| {
-            group.head.segment == head.segment && group.head.sequence + 1 == head.sequence
+            let next = group.head.sequence.wrapping_add(1);
+            group.head.segment == head.segment && head.sequence == next
         });
         if !follows {
             break;

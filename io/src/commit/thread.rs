@@ -1,6 +1,7 @@
 //! What the commit thread does all day.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +45,13 @@ struct OpenSegment {
     at: u64,
 }
 
+/// Where the sequence of a run begins. Segments are numbered anew once none is needed, and what an
+/// earlier run left behind a wiped group carries the same number: by chance alone would it also
+/// follow what this run writes before it.
+fn anywhere() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
 impl Worker {
     pub(super) fn new(
         dir: &Path,
@@ -60,8 +68,7 @@ impl Worker {
             slots,
             open: None,
             next,
-            // Sequences of different runs never meet: each run begins with a segment of its own.
-            sequence: next.0 << 32,
+            sequence: anywhere(),
             spare: None,
             buffer: GroupBuffer::new(GROUP_BYTES_MAX)?,
             wrote: None,
@@ -171,7 +178,7 @@ impl Worker {
             self.rotate(len)?;
         }
         let sequence = self.sequence;
-        self.sequence += 1;
+        self.sequence = sequence.wrapping_add(1);
         let Some(open) = &mut self.open else {
             return Err(Error::new(
                 Kind::Fatal,

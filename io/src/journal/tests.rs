@@ -73,6 +73,27 @@ fn restarts_neither_grow_the_journal_nor_repeat_what_was_released() {
     }
 }
 
+/// Segments are numbered from one again when a start finds none that is needed: what an earlier run
+/// wrote further behind in the same file must not follow what this one wrote.
+#[test]
+fn a_run_is_not_continued_by_what_an_earlier_one_left_behind_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = options(8 * SEGMENT);
+    let mut journal = Journal::open(dir.path(), &options).expect("opens");
+    put(&mut journal, 7, 1..=8, 100);
+    drop(journal);
+    // As a start does: what was replayed is needed no more, and the next one finds no segment.
+    let mut journal = Journal::open(dir.path(), &options).expect("opens");
+    journal.forget(PartitionId(7)).expect("forgets");
+    drop(journal);
+    let mut journal = Journal::open(dir.path(), &options).expect("opens");
+    assert_eq!(replayed(&journal), vec![]);
+    put(&mut journal, 7, 101..=103, 100);
+    drop(journal);
+    let journal = Journal::open(dir.path(), &options).expect("opens");
+    assert_eq!(replayed(&journal), vec![(7, 101), (7, 102), (7, 103)]);
+}
+
 #[test]
 fn a_journal_of_one_segment_goes_on_after_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
