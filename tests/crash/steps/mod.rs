@@ -7,6 +7,7 @@
 //! | [`stage`] | a cluster whose daemons obey boards; one round in it |
 //! | [`meet`] | how a daemon is made to pass a step |
 //! | [`tally`] | what rounds add up to |
+//! | [`takeover`] | a promoted shadow dies at each step, or meets an error |
 //! | [`aimed`] | single stories that the rounds meet only by luck |
 //!
 //! A round: a daemon is armed, made to pass the step and dies there, or stands there while its
@@ -21,6 +22,7 @@ mod aimed;
 mod meet;
 mod stage;
 mod table;
+mod takeover;
 mod tally;
 
 use std::collections::VecDeque;

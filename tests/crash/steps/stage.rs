@@ -228,6 +228,14 @@ impl Stage {
         }
     }
 
+    /// Every writer dies, and every shadow comes to where its owner is.
+    pub fn stop_writing(&mut self) {
+        let writers = self.writers.as_mut().expect("they run");
+        (0..writers.count()).for_each(|index| writers.kill9(index));
+        let behind = self.cluster.settle(LIMIT);
+        assert!(behind.is_empty(), "{behind:?}");
+    }
+
     /// Waits for a daemon that kills itself.
     pub fn bury(&mut self, at: usize) {
         until("the daemon dies at its step", || {
