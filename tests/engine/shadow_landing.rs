@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use foreshadow_io::engine::sqlite::shadow::{Opened, Shadow, ShadowPaths, Stage};
+use foreshadow_io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use foreshadow_io::remap::{Exchanged, Remap, Target};
 use foreshadow_io::urgent::Urgent;
 use wal::{Epoch, PartitionName};
@@ -101,6 +101,84 @@ fn opening_a_landing_that_applications_already_serve_changes_nothing() {
     assert!(read(files.database()) == database && read(files.wal()) == log);
     Shadow::mark_promoted(&files, Epoch(2)).expect("mark");
     app.execute_batch("UPDATE t SET n=6;").expect("write on");
+}
+
+/// The source is lost, its target was prepared and a power cut took what its -wal held since: the
+/// journal has it, and a takeover under a newer epoch serves it.
+#[test]
+fn a_landing_that_lost_its_log_catches_up_from_the_journal() {
+    let history = History::lively(4096);
+    let (dir, last) = (tempfile::tempdir().expect("dir"), history.last());
+    let mut shadow = history.shadow(dir.path(), 5);
+    shadow.prepare_landing(Epoch(2)).expect("prepare");
+    let files = paths(dir.path());
+    let prepared = std::fs::read(files.wal()).expect("read");
+    for delta in history.deltas(5) {
+        shadow.apply(&delta).expect("apply");
+    }
+    drop(shadow);
+    std::fs::write(files.wal(), prepared).expect("write");
+
+    let Opened::Shadow(mut shadow, found) = Shadow::open(&files).expect("open") else {
+        panic!("not promoted yet")
+    };
+    assert!(matches!(
+        found,
+        Found::Landing {
+            epoch: Epoch(2),
+            ..
+        }
+    ));
+    // The journal reaches further back than the copy.
+    let caught_up = history.deltas(3).iter().fold(None, |_, delta| {
+        shadow.catch_up(delta).expect("a delta of the journal")
+    });
+    assert_eq!(caught_up, Some(history.position(last)));
+    shadow.land_under(Epoch(3)).expect("a newer epoch");
+    shadow.land_sync().expect("sync");
+    history.assert_same(&shadow, last);
+    drop(shadow);
+
+    let landing = Stage::Landing {
+        epoch: Epoch(3),
+        base: history.position(5),
+    };
+    assert_eq!(Shadow::stage(&files).expect("stage"), landing);
+    let Opened::Shadow(mut shadow, _) = Shadow::open(&files).expect("open") else {
+        panic!("not promoted yet")
+    };
+    shadow.settle(history.position(last)).expect("the same");
+    shadow.promote(Epoch(3)).expect("promote");
+    let app = rusqlite::Connection::open(files.database()).expect("open");
+    app.execute_batch("INSERT INTO t VALUES(100001, 1, x'00');")
+        .expect("write on");
+}
+
+/// Nor is anything of the journal put on top of what applications wrote before a power cut undid
+/// the exchange of their path.
+#[test]
+fn a_landing_that_applications_wrote_to_takes_nothing_from_the_journal() {
+    let history = History::lively(4096);
+    let dir = tempfile::tempdir().expect("dir");
+    let mut shadow = history.shadow(dir.path(), 5);
+    shadow.prepare_landing(Epoch(2)).expect("prepare");
+    for delta in history.deltas(5) {
+        shadow.apply(&delta).expect("apply");
+    }
+    shadow.land_sync().expect("sync");
+    drop(shadow);
+    let files = paths(dir.path());
+    let app = rusqlite::Connection::open(files.database()).expect("open");
+    app.execute_batch("INSERT INTO t VALUES(100001, 1, x'00');")
+        .expect("write");
+    let log = std::fs::read(files.wal()).expect("read");
+    let Opened::Shadow(mut shadow, _) = Shadow::open(&files).expect("open") else {
+        panic!("not promoted yet")
+    };
+    for delta in history.deltas(3) {
+        assert_eq!(shadow.catch_up(&delta).expect("a delta"), None);
+    }
+    assert!(std::fs::read(files.wal()).expect("read") == log);
 }
 
 /// Prints what the landing adds to a pause; asserts only that it works.

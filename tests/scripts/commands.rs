@@ -9,7 +9,7 @@
 //! | `reverse off` | nobody keeps a shadow at the node that it came from |
 //! | `shadow a b`, `unshadow a b` | a keeps a shadow at b, keeps none |
 //! | `write a 2` | two writes at a, refused while a lock or fence is in place |
-//! | `move a b`, `cancel a` | what people ask for |
+//! | `move a b`, `cancel a`, `remove a` | what people ask for |
 //! | `promote b`, `promote b force` | so do those whose owner is gone, or is not |
 //! | `hold a word` | what a does or says is kept back if its line has this word |
 //! | `release a word`, `drop a word` | it happens now and from now on, or never |
@@ -105,6 +105,7 @@ impl World {
                 let id = self.newest_move(name);
                 (name, Query::CancelMove { id })
             }
+            ["remove", name] => (name, Query::RemovePartition { partition }),
             ["promote", name, rest @ ..] => {
                 let force = rest == ["force"];
                 (name, Query::Promote { partition, force })

@@ -109,6 +109,9 @@ scripts! {
     takeover_whose_answer_was_lost
     power_cut_right_after_a_takeover
     promoted_while_changes_arrive
+    promoted_again_while_away
+    promoted_again_while_it_can_not_note
+    takeover_found_after_a_crash
     offer_before_the_claim_is_answered
     superseded_source_of_a_landing
     former_owner_asks_for_hashes

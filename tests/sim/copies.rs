@@ -7,7 +7,7 @@ use foreshadow::event::{Cargo, Failure, LinkId, Outcome, Ticket};
 use wal::message::Message;
 use wal::{Epoch, PartitionId, Position};
 
-use super::disk::{Copy, State};
+use super::disk::{Copy, Landing, State};
 use super::live::Live;
 use super::network::{Parcel, Payload};
 use super::shell::{Ending, JOURNAL, Work, gone, refused};
@@ -53,13 +53,7 @@ impl World {
                 };
                 Ok(Outcome::Nothing)
             }
-            ShadowOperation::PrepareLanding { epoch } => match copy.state {
-                State::At(_) if copy.landing.is_none_or(|landing| landing == epoch) => {
-                    copy.landing = Some(epoch);
-                    Ok(Outcome::Nothing)
-                }
-                _ => Err(refused("it can't land")),
-            },
+            ShadowOperation::PrepareLanding { epoch } => prepare(copy, epoch),
             ShadowOperation::SyncLanding => match (copy.state, copy.landing) {
                 (State::At(position), Some(_)) => {
                     copy.synced(position);
@@ -75,7 +69,7 @@ impl World {
                 return Some(result);
             }
             ShadowOperation::Abandon => {
-                copy.landing = None;
+                copy.abandon();
                 Ok(Outcome::Nothing)
             }
             ShadowOperation::Create { .. }
@@ -128,7 +122,16 @@ impl World {
             State::At(at) if at.digest == position.digest => {
                 let mut live = Live::new(kind, generation, copy.content.clone());
                 live.epoch = epoch;
-                live.landed = Some(epoch);
+                live.landed = Some(Landing {
+                    epoch,
+                    settled: false,
+                    ..copy.landing.unwrap_or(Landing {
+                        epoch,
+                        base: at,
+                        base_len: copy.content.len(),
+                        settled: false,
+                    })
+                });
                 live.path_durable_at = synced_at;
                 disk.landed_at = Some(Position {
                     lsn: position.lsn,
@@ -159,6 +162,23 @@ impl World {
             };
             self.send(place, link, Class::Bulk, Parcel::Message(message));
         }
+    }
+}
+
+fn prepare(copy: &mut Copy, epoch: Epoch) -> Ending {
+    match (copy.state, copy.landing) {
+        (State::At(position), None) => {
+            copy.synced(position);
+            copy.landing = Some(Landing {
+                epoch,
+                base: position,
+                base_len: copy.content.len(),
+                settled: true,
+            });
+            Ok(Outcome::Nothing)
+        }
+        (State::At(_), Some(landing)) if landing.epoch == epoch => Ok(Outcome::Nothing),
+        _ => Err(refused("it can't land")),
     }
 }
 

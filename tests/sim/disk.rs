@@ -110,6 +110,16 @@ pub enum State {
     At(Position),
 }
 
+/// A landing that was prepared, and what its files go back to when it is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Landing {
+    pub epoch: Epoch,
+    pub base: Position,
+    pub base_len: usize,
+    /// Where it stands is known; after a crash only the digest of what is there is.
+    pub settled: bool,
+}
+
 /// A shadow.
 #[derive(Clone, Debug)]
 pub struct Copy {
@@ -118,7 +128,7 @@ pub struct Copy {
     /// Applied, not yet durable: what a crash takes back, the oldest first.
     pub unsynced: VecDeque<(Position, usize)>,
     pub durable: Option<(Position, usize)>,
-    pub landing: Option<Epoch>,
+    pub landing: Option<Landing>,
     /// It was live already: a power cut took the exchange of its path.
     pub undone: bool,
 }
@@ -170,6 +180,9 @@ impl Copy {
         for (at, len) in self.unsynced.drain(..).take(kept) {
             self.durable = Some((at, len));
         }
+        if let Some(landing) = &mut self.landing {
+            landing.settled = false;
+        }
         match (self.state, self.durable) {
             (State::At(_), Some((at, len))) => {
                 self.state = State::At(at);
@@ -183,14 +196,28 @@ impl Copy {
         match (self.state, self.landing) {
             (State::Filling, _) => Remains::Partial,
             (State::At(position), None) => Remains::At(position),
-            (State::At(position), Some(epoch)) => {
+            (State::At(_), Some(Landing { epoch, base, .. })) => {
                 // How far the landing came is known by its digest alone, as in runtime/recover.rs.
-                let lsn = position.lsn.after(1);
+                let (lsn, digest) = (base.lsn.after(1), self.content.digest());
                 Remains::Landing {
                     epoch,
-                    position: Position { lsn, ..position },
+                    position: Position {
+                        lsn,
+                        digest,
+                        ..base
+                    },
                 }
             }
+        }
+    }
+
+    /// The landing will not happen, as io's shadow gives it up.
+    pub fn abandon(&mut self) {
+        if let Some(landing) = self.landing.take()
+            && !landing.settled
+        {
+            let content = self.content.prefix(landing.base_len);
+            *self = Copy::at(content, landing.base);
         }
     }
 }

@@ -10,7 +10,7 @@
 use foreshadow::event::Failure;
 use wal::{Epoch, Lsn, Position, Time};
 
-use super::disk::{Content, Delta, Log};
+use super::disk::{Content, Delta, Landing, Log};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -33,7 +33,7 @@ pub struct Live {
     pub synced: usize,
     pub fenced: bool,
     /// The landing that put it there; its note may be missing.
-    pub landed: Option<Epoch>,
+    pub landed: Option<Landing>,
     /// Until then a power cut may undo the exchange of its path.
     pub path_durable_at: Time,
     pub tail: Option<Tail>,

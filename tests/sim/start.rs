@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use foreshadow::effect::Note;
 use foreshadow::event::Event;
-use wal::{Epoch, Lsn, PartitionId, PartitionName, Position, Time};
+use wal::{Lsn, PartitionId, PartitionName, Position, Time};
 
 use super::disk::{Copy, Disk, Log};
 use super::random::Random;
@@ -20,7 +20,7 @@ pub fn found(
         let landed = disk
             .live
             .as_ref()
-            .and_then(|live| Some((live.landed?, live.content.digest())));
+            .and_then(|live| Some((live.landed?.epoch, live.content.digest())));
         if let (Some((epoch, digest)), Some(note)) = (landed, note)
             && note.announces_landing(epoch)
         {
@@ -33,13 +33,13 @@ pub fn found(
             node.notes.insert(*id, Note::Landed { epoch, position });
         }
         if let Some(copy) = &mut disk.copy
-            && let Some(epoch) = copy.landing
+            && let Some(landing) = copy.landing
             && !node
                 .notes
                 .get(id)
-                .is_some_and(|note| note.expects_landing(epoch))
+                .is_some_and(|note| note.expects_landing(landing.epoch))
         {
-            copy.landing = None;
+            copy.abandon();
         }
     }
     tell(node, names)
@@ -120,15 +120,14 @@ pub fn power_cut(disk: &mut Disk, random: &mut Random, now: Time, kept: usize) {
     let landed = live.landed.filter(|_| now < live.path_durable_at);
     match landed {
         // The path is as it was before the exchange; the copy has what was written since.
-        Some(epoch) if random.chance(500) => {
-            // Its files name the position that they had before they were prepared.
+        Some(landing) if random.chance(500) => {
             let position = Position {
-                epoch: Epoch(epoch.0.saturating_sub(1)),
-                lsn: Lsn(1),
+                lsn: landing.base.lsn.after(1),
                 digest: live.content.digest(),
+                ..landing.base
             };
             let mut copy = Copy::at(live.content, position);
-            copy.landing = Some(epoch);
+            copy.landing = Some(landing);
             copy.undone = true;
             disk.copy = Some(copy);
         }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use io::engine::sqlite::shadow::Shadow;
 use io::failpoint::{self, Step};
-use io::remap::Generation;
 use wal::frame::{Flags, Frame};
 use wal::message::{Attributes, HASHES_PER_MESSAGE_MAX, Message};
 use wal::{PartitionId, PartitionName, Position, Span, Time};
@@ -25,7 +24,7 @@ use super::pools::Where;
 use crate::effect::{Class, ShadowOperation};
 use crate::event::{Failure, LinkId, Outcome, Task, Ticket};
 use files::create;
-pub use files::{file_name, read_name, write_name};
+pub use files::{Held, file_name, read_name, write_name};
 
 /// A -wal of this size is checkpointed, and again when it grew by as much.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
@@ -38,12 +37,6 @@ const CHECKPOINT_AFTER: Span = Span::secs(5);
 const TEND_EVERY: Span = Span::secs(1);
 /// Operations that wait for a shadow that is away: the sender's window bounds them in bytes.
 const WAITING_MAX: usize = 16_384;
-
-/// A shadow and where it is; `None` while a helper thread has it.
-pub struct Held {
-    pub shadow: Option<Shadow>,
-    pub generation: Generation,
-}
 
 /// One shadow.
 pub struct ShadowCopy {
@@ -248,8 +241,12 @@ impl Host {
                 }
             }
             Err(panic) => {
-                host.copies.by_id.remove(&id);
+                let lost = host.copies.by_id.remove(&id);
                 host.done(ticket, Err(Failure::Corrupt(panic)));
+                for waiting in lost.into_iter().flat_map(|copy| copy.waiting) {
+                    let gone = Failure::Gone("the shadow is lost".to_owned());
+                    host.done(waiting.ticket, Err(gone));
+                }
             }
         });
     }

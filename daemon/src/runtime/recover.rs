@@ -12,7 +12,7 @@ use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use io::failpoint::{self, Step};
 use io::journal::Journal;
 use io::remap::Generation;
-use wal::{PartitionId, PartitionName, Position};
+use wal::{Epoch, PartitionId, PartitionName, Position};
 
 use super::copies::{Held, file_name, read_name};
 use super::discover::is_tombstone;
@@ -48,7 +48,7 @@ pub fn shadows(setup: &Setup) -> io::Result<Findings> {
     for (index, place) in setup.places.iter().enumerate() {
         for generation in place_generations(place)? {
             if let Some(recovered) = open_generation(setup, index, generation, &mut landed) {
-                keep_newer(&mut found, recovered);
+                keep_newer(setup, &mut found, recovered);
             }
         }
     }
@@ -198,11 +198,15 @@ fn is_noted(setup: &Setup, name: &PartitionName, says: impl Fn(Note) -> bool) ->
 }
 
 /// Of two copies of one partition the further one counts.
-fn keep_newer(found: &mut BTreeMap<PartitionId, Recovered>, recovered: Recovered) {
+fn keep_newer(setup: &Setup, found: &mut BTreeMap<PartitionId, Recovered>, recovered: Recovered) {
+    let is_expected = |name: &PartitionName, epoch: Epoch| {
+        is_noted(setup, name, |note| epoch_of(note) == Some(epoch))
+    };
     let rank = |recovered: &Recovered| match recovered.remains {
         Remains::Partial => (0, 0, 0),
         Remains::At(position) => (1, position.epoch.0, position.lsn.0),
-        Remains::Landing { epoch, .. } => (2, epoch.0, 0),
+        Remains::Landing { epoch, .. } if is_expected(&recovered.name, epoch) => (2, 0, 0),
+        Remains::Landing { position, .. } => (1, position.epoch.0, position.lsn.0),
     };
     let id = recovered.name.id();
     match found.get(&id) {
@@ -254,14 +258,21 @@ fn apply(found: &mut BTreeMap<PartitionId, Recovered>, id: PartitionId, frame: &
     let Some(recovered) = found.get_mut(&id) else {
         return;
     };
-    let Remains::At(_) = recovered.remains else {
-        return;
-    };
     let Some(shadow) = &mut recovered.held.shadow else {
         return;
     };
-    match shadow.apply(frame) {
-        Ok(position) => recovered.remains = Remains::At(position),
+    let applied = match recovered.remains {
+        Remains::Partial => return,
+        Remains::At(_) => shadow
+            .apply(frame)
+            .map(|position| Some(Remains::At(position))),
+        Remains::Landing { epoch, .. } => shadow.catch_up(frame).map(|position| {
+            let position = position?;
+            Some(Remains::Landing { epoch, position })
+        }),
+    };
+    match applied {
+        Ok(remains) => recovered.remains = remains.unwrap_or(recovered.remains),
         // A delta of before a comparison: the copy has gone another way since.
         Err(error) if error.kind() == io::Kind::Refused => {}
         Err(error) => {
@@ -280,6 +291,13 @@ fn settle(recovered: &mut Recovered) {
         && let Err(error) = shadow.refill()
     {
         tracing::warn!(partition = %recovered.name, %error, "a shadow can't be compared");
+    }
+    // What the journal gave a landing is in its -wal alone, and the journal is emptied.
+    if let (Remains::Landing { .. }, Some(_)) = (recovered.remains, shadow.position())
+        && let Err(error) = shadow.land_sync()
+    {
+        tracing::warn!(partition = %recovered.name, %error, "a landing can't be synced");
+        recovered.remains = Remains::Partial;
     }
     let Some(task) = shadow.checkpoint_task() else {
         return;

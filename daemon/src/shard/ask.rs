@@ -353,7 +353,8 @@ impl Shard {
             )));
         };
         // A second takeover would change the epoch under which the first one lands.
-        if partition.seizing.is_some() || shadow.target.is_landing() {
+        let takes = shadow.target.seized().is_some() || shadow.target.is_landing();
+        if partition.seizing.is_some() || takes {
             return Err(Problem::busy(format!("{name} is being taken over already")));
         }
         let Some(applied) = shadow.receiver.applied() else {

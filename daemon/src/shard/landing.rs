@@ -32,6 +32,21 @@ impl Partition {
         true
     }
 
+    /// A takeover was noted before a restart: whether it still holds is asked, and the copy is kept
+    /// as it is until then.
+    pub(super) fn ask_whether_seized(&mut self, now: Time, from: NodeId, epoch: Epoch) {
+        let Role::Shadow(shadow) = &mut self.role else {
+            return;
+        };
+        if shadow.target.seized().is_some() && shadow.receiver.hold() {
+            self.seizing = Some(Seizing {
+                from,
+                expected: epoch,
+                retry_at: Some(now),
+            });
+        }
+    }
+
     fn tell_seize(&self, seizing: Seizing, out: &mut Effects) {
         let Seizing { from, expected, .. } = seizing;
         let ticket = Ticket {
@@ -64,7 +79,7 @@ impl Partition {
                 if self.learn(ownership).owner == node {
                     self.seizing = None;
                     self.take_over_if_given(now, out);
-                    return;
+                    return self.let_go_unless_taken(out);
                 }
                 format!("node {} owns it", ownership.owner)
             }
@@ -74,10 +89,22 @@ impl Partition {
         self.leave_it(now, &text, out);
     }
 
+    /// This node owns it, and what is here is not what it owns: the copy is not kept for that.
+    fn let_go_unless_taken(&mut self, out: &mut Effects) {
+        if let Role::Shadow(shadow) = &mut self.role
+            && self.seizing.is_none()
+            && shadow.target.seized().is_none()
+            && !shadow.target.is_landing()
+        {
+            shadow.receiver.let_go(out);
+        }
+    }
+
     /// It is not taken over: the copy follows its owner again.
     fn leave_it(&mut self, now: Time, why: &str, out: &mut Effects) {
         self.seizing = None;
         if let Role::Shadow(shadow) = &mut self.role {
+            shadow.target.give_up_seized(out);
             shadow.receiver.let_go(out);
             // What its owner said meanwhile went unheard.
             self.await_offer(now);
@@ -92,6 +119,11 @@ impl Partition {
             return;
         };
         if let Role::Shadow(shadow) = &self.role {
+            // Granted meanwhile.
+            if shadow.target.is_landing() {
+                self.seizing = None;
+                return;
+            }
             // What was on its way in when the takeover was asked for did not arrive.
             if shadow.receiver.applied().is_none() {
                 return self.leave_it(now, "a change failed at this copy", out);
@@ -181,6 +213,8 @@ impl Partition {
         if let Some(epoch) = shadow.target.awaited().filter(|epoch| *epoch < newest) {
             shadow.target.on_abort(epoch, out);
             self.hear_again(true, now);
+        } else if shadow.target.seized().is_some_and(|epoch| epoch < newest) {
+            self.leave_it(now, "another node was given it since", out);
         }
     }
 
@@ -220,22 +254,14 @@ impl Partition {
         // Granted and taken over at once: it is served under the newer epoch.
         let ours = self.ownership.filter(|held| held.owner == settings.node);
         let epoch = ours.map_or(epoch, |ours| ours.epoch.max(epoch));
-        let held = self.ownership.filter(|held| held.owner != settings.node);
-        // After a takeover the coordinator's record already names this node and whom it took over.
-        let known = self.ownership.and_then(|ownership| ownership.previous);
-        let previous = held.map(|held| held.owner).or(known);
-        self.ownership = Some(Ownership {
-            owner: settings.node,
-            epoch,
-            previous,
-            formerly: self.ownership.is_some_and(|ownership| ownership.formerly),
-            reserved: epoch,
-        });
-        out.push(Effect::Route {
-            partition: self.id(),
-        });
-        if let Some(held) = held {
-            self.pass(held, settings.node, epoch, out);
+        let others = |held: &Ownership| held.owner != settings.node;
+        // Another node was given it since: as soon as this copy is attached it is put away.
+        let is_over = self
+            .ownership
+            .filter(others)
+            .is_some_and(|held| held.epoch > epoch);
+        if !is_over {
+            self.own(settings.node, epoch, out);
         }
         self.engine(
             Task::Attach,
@@ -250,5 +276,25 @@ impl Partition {
             NoticeKind::Served,
             format!("{} at {position}", self.name),
         );
+    }
+
+    /// This node serves it under `epoch`; the coordinator has to know, unless it does.
+    fn own(&mut self, node: NodeId, epoch: Epoch, out: &mut Effects) {
+        let held = self.ownership.filter(|held| held.owner != node);
+        // After a takeover the coordinator's record already names this node and whom it took over.
+        let known = self.ownership.and_then(|ownership| ownership.previous);
+        self.ownership = Some(Ownership {
+            owner: node,
+            epoch,
+            previous: held.map(|held| held.owner).or(known),
+            formerly: self.ownership.is_some_and(|ownership| ownership.formerly),
+            reserved: epoch,
+        });
+        out.push(Effect::Route {
+            partition: self.id(),
+        });
+        if let Some(held) = held {
+            self.pass(held, node, epoch, out);
+        }
     }
 }

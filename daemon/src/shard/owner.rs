@@ -95,8 +95,12 @@ impl Shard {
         let target = self.landing_of(now, id, remains, note);
         let receiver = Receiver::recover(id, remains);
         let partition = self.known(name);
-        partition.role = Role::Shadow(Box::new(Shadow { receiver, target }));
+        let shadow = Shadow { receiver, target };
+        partition.role = Role::Shadow(Box::new(shadow));
         partition.await_offer(now);
+        if let Some(Note::Seized { epoch, from }) = note {
+            partition.ask_whether_seized(now, from, epoch);
+        }
     }
 
     /// What the stop interrupted: a copy that was to land, or only to follow.
@@ -131,7 +135,7 @@ impl Shard {
             ) if position.epoch < epoch => {
                 let link = self.lane_link(id, from).unwrap_or(nobody);
                 let position = Position { epoch, ..position };
-                Target::land_again(id, link, epoch, position, now)
+                Target::seized_before(id, link, epoch, position)
             }
             _ => Target::new(id, Epoch(0)),
         }

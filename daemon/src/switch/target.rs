@@ -75,12 +75,9 @@ impl Target {
         }
     }
 
-    /// Granted or taken over: nothing undoes it any more.
+    /// Granted or taken over, and being exchanged: nothing undoes it any more.
     pub fn is_landing(&self) -> bool {
-        matches!(
-            self.state,
-            State::Seized { .. } | State::Landing { .. } | State::Serving { .. }
-        )
+        matches!(self.state, State::Landing { .. } | State::Serving { .. })
     }
 
     pub fn on_prepare(&mut self, link: LinkId, epoch: Epoch, able: bool, out: &mut Effects) {

@@ -63,8 +63,8 @@ impl Stage {
         });
     }
 
-    /// The former owner comes back. Until then nobody could close its file: whoever promotes answers
-    /// for that. Now it has to put it away.
+    /// The former owner comes back. Until then nobody could close its file: whoever promotes
+    /// answers for that. Now it has to put it away.
     fn comes_back(&mut self, said: &str, tenant: &str, owner: usize) {
         self.cluster.start_all().expect("they start");
         until(

@@ -27,6 +27,8 @@ pub struct Live {
     pub fenced: bool,
     /// It was exchanged in, and the journal may not know of it yet.
     pub landing: Option<(Epoch, Position)>,
+    /// What it was when that landing was prepared.
+    pub base: Option<Position>,
     /// The delta log reaches back to here.
     pub log_from: usize,
 }
@@ -38,6 +40,10 @@ pub struct Copy {
     /// `None`: pages of no known position.
     pub position: Option<Position>,
     pub landing: Option<Epoch>,
+    /// What its files go back to when the landing is given up after a crash.
+    pub base: Option<Position>,
+    /// A crash came while it was landing: where it stands is not known, only its digest.
+    pub unsettled: bool,
 }
 
 pub fn digest(content: &[u8]) -> Digest {
@@ -73,12 +79,25 @@ impl Live {
             frozen: false,
             fenced: false,
             landing: None,
+            base: None,
         }
     }
 
     /// Whether an application's write would be acknowledged, whatever its daemon does.
     pub fn is_writable(&self) -> bool {
         !self.frozen && !self.fenced
+    }
+}
+
+impl Copy {
+    /// The landing will not happen, as io's shadow gives it up.
+    pub fn abandon(&mut self) {
+        if self.unsettled && self.landing.is_some() {
+            let kept = self.base.map_or(0, |base| base.lsn.0 as usize);
+            self.content.truncate(kept);
+            self.position = self.base;
+        }
+        (self.landing, self.base, self.unsettled) = (None, None, false);
     }
 }
 
@@ -92,9 +111,15 @@ impl Disk {
             (Some(position), Some(epoch)) => Remains::Landing {
                 epoch,
                 // How far it came is known by its digest alone.
-                position: Position {
-                    lsn: position.lsn.after(1),
-                    ..position
+                position: {
+                    let base = copy.base.unwrap_or(position);
+                    let lsn = base.lsn.after(1);
+                    let digest = digest(&copy.content);
+                    Position {
+                        lsn,
+                        digest,
+                        ..base
+                    }
                 },
             },
         })
@@ -146,7 +171,7 @@ impl Disk {
                 self.copy = Some(Copy {
                     content: live.content,
                     position: Some(position),
-                    landing: None,
+                    ..Copy::default()
                 });
                 Outcome::Durable(position)
             }
@@ -179,28 +204,50 @@ impl Disk {
             ShadowOperation::PrepareLanding { .. } if copy.position.is_none() => {
                 return Err(refused("it has no position"));
             }
-            ShadowOperation::PrepareLanding { epoch } => copy.landing = Some(*epoch),
+            ShadowOperation::PrepareLanding { epoch } => {
+                (copy.landing, copy.base) = (Some(*epoch), copy.position);
+            }
             ShadowOperation::SyncLanding => {
                 let landing = copy.position.filter(|_| copy.landing.is_some());
                 let landing = landing.ok_or_else(|| refused("it is not landing"))?;
                 return Ok(Outcome::Durable(landing));
             }
-            ShadowOperation::Abandon => copy.landing = None,
+            ShadowOperation::Abandon => copy.abandon(),
             _ => unreachable!("done above"),
         }
         Ok(Outcome::Nothing)
+    }
+
+    /// A power cut before the directory was synced: the path leads where it led, and the files have
+    /// what was written to them since.
+    pub fn undo_exchange(&mut self) {
+        let Some(live) = self.live.take_if(|live| live.landing.is_some()) else {
+            return;
+        };
+        self.copy = Some(Copy {
+            landing: live.landing.map(|(epoch, _)| epoch),
+            position: live.base,
+            base: live.base,
+            unsettled: true,
+            content: live.content,
+        });
     }
 
     /// The exchange leaves what was there in its old generation.
     fn remap(&mut self, epoch: Epoch, granted: Position) -> Result<Outcome, Failure> {
         let copy = self.copy.as_ref().ok_or_else(gone)?;
         let at = copy.position.ok_or_else(|| refused("no position"))?;
-        if at.digest != granted.digest {
+        let now = match copy.unsettled {
+            true => digest(&copy.content),
+            false => at.digest,
+        };
+        if now != granted.digest {
             return Err(Failure::Corrupt("another digest was granted".to_owned()));
         }
+        let base = copy.base.or(copy.position);
         let content = self.copy.take().map(|copy| copy.content);
         let mut live = Live::new(content.unwrap_or_default());
-        live.landing = Some((epoch, granted));
+        (live.landing, live.base) = (Some((epoch, granted)), base);
         self.live = Some(live);
         Ok(Outcome::Nothing)
     }

@@ -3,11 +3,11 @@
 //! The decision is the daemon's own; how a request is put is as runtime/errands.rs puts it.
 
 use foreshadow::control::coordinator::{self as product};
-use foreshadow::control::coordinator::{Act, Conflict, OwnerRecord, Request, Revision};
+use foreshadow::control::coordinator::{Act, Conflict, Holder, OwnerRecord, Request, Revision};
 use foreshadow::effect;
 use foreshadow::event::{Failure, Outcome, Ticket};
 use foreshadow::runtime::errands;
-use wal::NodeId;
+use wal::{Epoch, NodeId};
 
 use super::variants::Variant;
 use super::world::database;
@@ -54,7 +54,15 @@ impl Keeper {
 
     /// A coordinator that compares nothing.
     fn believe(&mut self, act: &Act) {
-        if let (Act::Pass { to, .. }, Some(held)) = (act, &self.record) {
+        let told = match *act {
+            Act::Pass { to, .. } => Some(to),
+            Act::Seize { expected, node } => Some(Holder {
+                node,
+                epoch: Epoch(expected.epoch.0 + 1),
+            }),
+            _ => None,
+        };
+        if let (Some(to), Some(held)) = (told, &self.record) {
             let record = OwnerRecord {
                 owner: to.node,
                 epoch: to.epoch,

@@ -24,6 +24,7 @@ mod world;
 use std::fmt;
 
 use crate::bfs::Model;
+use disk::Live;
 use foreshadow::shard::Role;
 use world::{ENDS, Limits, World, name_of};
 
@@ -35,6 +36,7 @@ pub enum Action {
     Cancel(usize),
     Promote(usize),
     Crash(usize),
+    Power(usize),
     Start(usize),
     Break(usize),
     Join(usize),
@@ -89,6 +91,7 @@ impl Model for Limits {
                 world.used.crashes += 1;
                 world.crashes(node);
             }
+            Action::Power(node) => world.loses_power(node),
             Action::Start(node) => world.starts(node),
             Action::Break(wire) => {
                 world.used.breaks += 1;
@@ -151,6 +154,7 @@ impl Model for Limits {
             | Action::Rollback(_)
             | Action::Cancel(_)
             | Action::Crash(_)
+            | Action::Power(_)
             | Action::Break(_)
             | Action::Fail(..)
             | Action::RunAndDie(..)
@@ -244,6 +248,10 @@ impl Limits {
         }
         if may_crash {
             actions.push(Action::Crash(index));
+        }
+        let landing = |live: &Live| live.landing.is_some();
+        if used.powers < self.powers && node.disk.live.as_ref().is_some_and(landing) {
+            actions.push(Action::Power(index));
         }
         if world.is_quiet() {
             actions.push(Action::Time(index));

@@ -86,6 +86,7 @@ pub fn start(limits: &Limits) -> World {
         cancels: 0,
         promotes: 0,
         crashes: 0,
+        powers: 0,
         breaks: 0,
         failures: 0,
         losses: 0,

@@ -10,7 +10,7 @@ use super::world::{Limits, Node, World, id_of};
 pub fn broken(limits: &Limits, world: &World) -> Option<&'static str> {
     // With takeovers an owner that is cut off goes on until it hears: PROMISES.md says so.
     let planned = limits.promotes == 0;
-    let checks: [(&'static str, bool); 8] = [
+    let checks: [(&'static str, bool); 9] = [
         (
             "I1: at most one node takes writes",
             !planned || one_takes_writes(world),
@@ -18,6 +18,10 @@ pub fn broken(limits: &Limits, world: &World) -> Option<&'static str> {
         (
             "I2: no acknowledged write is missing",
             !planned || nothing_is_missing(world),
+        ),
+        (
+            "I2: what was acknowledged under an epoch is there while it lasts",
+            epochs_keep_their_writes(world),
         ),
         (
             "I1: at most one node serves under an epoch",
@@ -63,6 +67,17 @@ fn nothing_is_missing(world: &World) -> bool {
     let lives = world.nodes.iter().filter(|node| takes_writes(node));
     let mut lives = lives.filter_map(|node| node.disk.live.as_ref());
     lives.all(|live| live.content == world.ledger)
+}
+
+/// Also with takeovers: whoever serves under an epoch has every write acknowledged under it.
+fn epochs_keep_their_writes(world: &World) -> bool {
+    world.nodes.iter().all(|node| {
+        let Some((epoch, live)) = node.serves().zip(node.disk.live.as_ref()) else {
+            return true;
+        };
+        let mut acknowledged = world.ledger.iter().zip(&world.under);
+        acknowledged.all(|(write, under)| *under != epoch || live.content.contains(write))
+    })
 }
 
 fn one_serves_an_epoch(world: &World) -> bool {

@@ -246,6 +246,11 @@ impl World {
                 node.asked |= landed && result.is_ok();
                 (ticket, result)
             }
+            Job::Journal(ticket, Note::Seized { .. })
+                if variant == Variant::TakeoverIsForgotten =>
+            {
+                (ticket, Ok(Outcome::Nothing))
+            }
             Job::Journal(ticket, note) => {
                 node.note = Some(note);
                 // Promoted in the background, about when the journal hears of it.

@@ -13,6 +13,7 @@ const ROLLBACK: Limits = Limits {
     cancels: 0,
     promotes: 0,
     crashes: 0,
+    powers: 0,
     breaks: 0,
     failures: 0,
     losses: 0,
@@ -131,6 +132,40 @@ fn a_rollback_at_once_under_a_crash_keeps_every_promise() {
             ..ROLLBACK
         },
     );
+}
+
+#[test]
+fn a_takeover_that_a_power_cut_undoes_keeps_every_promise() {
+    let (powers, writes) = (1, 1);
+    let limits = Limits {
+        powers,
+        writes,
+        promotes: 1,
+        ..TAKEOVER
+    };
+    holds("takeover, power cut", &limits);
+}
+
+#[test]
+fn two_takeovers_one_of_which_a_power_cut_undoes_keep_every_promise() {
+    let (powers, writes) = (1, 0);
+    let limits = Limits {
+        powers,
+        writes,
+        ..CUT
+    };
+    holds("two takeovers, power cut", &limits);
+}
+
+#[test]
+fn a_rollback_that_a_power_cut_undoes_keeps_every_promise() {
+    let (powers, writes) = (1, 1);
+    let limits = Limits {
+        powers,
+        writes,
+        ..ROLLBACK
+    };
+    holds("rollback, power cut", &limits);
 }
 
 #[test]
@@ -254,4 +289,16 @@ fn a_reverse_shadow_that_stands_still_is_found_out() {
         },
         "I2",
     );
+}
+
+#[test]
+fn a_takeover_that_is_not_noted_is_found_out() {
+    let (variant, powers) = (Variant::TakeoverIsForgotten, 1);
+    let limits = Limits {
+        variant,
+        powers,
+        promotes: 1,
+        ..TAKEOVER
+    };
+    is_caught(&limits, "I2");
 }

@@ -15,6 +15,8 @@ pub enum Variant {
     OwnersForget,
     /// A fence is said to be there, and only the lock was let go.
     FenceIsForgotten,
+    /// That the coordinator gave the database to this node is not written down.
+    TakeoverIsForgotten,
     /// What is shipped to a shadow is acknowledged, and never applied.
     ShadowStandsStill,
 }

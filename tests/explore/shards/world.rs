@@ -33,6 +33,8 @@ pub struct Limits {
     pub cancels: u8,
     pub promotes: u8,
     pub crashes: u8,
+    /// Crashes that also undo an exchange of the path, where one is not durable.
+    pub powers: u8,
     pub breaks: u8,
     pub failures: u8,
     /// Answers of the coordinator that never come, whether or not it did what was asked.
@@ -62,6 +64,7 @@ pub struct Used {
     pub cancels: u8,
     pub promotes: u8,
     pub crashes: u8,
+    pub powers: u8,
     pub breaks: u8,
     pub failures: u8,
     pub losses: u8,
@@ -117,6 +120,8 @@ pub struct World {
     pub keeper: Keeper,
     /// Every write that was acknowledged, in order.
     pub ledger: Content,
+    /// The epoch under which each of them was acknowledged, 0 where no daemon had said it yet.
+    pub under: Vec<Epoch>,
     pub used: Used,
     pub variant: Variant,
     pub cut: bool,
@@ -186,6 +191,7 @@ impl World {
             wires: vec![Wire::default(); wires],
             keeper: Keeper::default(),
             ledger: vec![0],
+            under: vec![Epoch(0)],
             used: Used::default(),
             variant: Variant::Right,
             cut: false,
@@ -229,7 +235,7 @@ impl World {
             && let Some(epoch) = copy.landing
             && !node.note.is_some_and(|note| note.expects_landing(epoch))
         {
-            copy.landing = None;
+            copy.abandon();
         }
         let (name, partition) = (database(), database().id());
         if let Some(note) = node.note {
@@ -264,6 +270,16 @@ impl World {
         if let Some(live) = &mut node.disk.live {
             (live.attached, live.frozen) = (false, false);
         }
+        if let Some(copy) = &mut node.disk.copy {
+            copy.unsettled = copy.landing.is_some();
+        }
+    }
+
+    /// Its machine loses power before the exchange of the path is durable.
+    pub fn loses_power(&mut self, index: usize) {
+        self.used.powers += 1;
+        self.crashes(index);
+        self.node(index).disk.undo_exchange();
     }
 
     pub fn breaks(&mut self, wire: usize) {
@@ -297,8 +313,11 @@ impl World {
         let node = self.node(index);
         let live = node.disk.live.as_mut().expect("offered where one is");
         live.content.push(write);
+        let landing = live.landing.map_or(Epoch(0), |(epoch, _)| epoch);
+        let under = live.epoch.max(landing);
         let at = super::disk::position(live.epoch, &live.content);
         let serves = node.partition().is_some_and(|one| one.owner().is_some());
+        self.under.push(under);
         if serves {
             let event = Event::Advanced {
                 partition: database().id(),
@@ -408,6 +427,13 @@ impl Hash for World {
         for node in &self.nodes {
             state.write_u64(node.print);
         }
-        (&self.wires, &self.keeper, &self.ledger, self.used).hash(state);
+        (
+            &self.wires,
+            &self.keeper,
+            &self.ledger,
+            &self.under,
+            self.used,
+        )
+            .hash(state);
     }
 }

@@ -118,6 +118,7 @@ fn epoch_in_progress(state: &target::State) -> Option<Epoch> {
         | target::State::Ready { epoch, .. }
         | target::State::Asking { epoch, .. }
         | target::State::Landing { epoch, .. }
+        | target::State::Seized { epoch, .. }
         | target::State::Serving { epoch, .. } => Some(*epoch),
     }
 }

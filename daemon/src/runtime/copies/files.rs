@@ -4,14 +4,20 @@ use std::path::Path;
 
 use io::durable;
 use io::engine::sqlite::shadow::{Attributes as FileAttributes, Shadow, ShadowPaths, ShadowSpec};
+use io::remap::Generation;
 use wal::PartitionName;
 use wal::message::Attributes;
 
 use super::super::setup::Setup;
-use super::Held;
 
 /// The partition's name in its generation directory, for recovery.
 const NAME_FILE: &str = "shadow.name";
+
+/// A shadow and where it is; `None` while a helper thread has it.
+pub struct Held {
+    pub shadow: Option<Shadow>,
+    pub generation: Generation,
+}
 
 pub(super) fn create(
     setup: &Setup,

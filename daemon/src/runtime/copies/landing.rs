@@ -93,7 +93,7 @@ impl Host {
             Some(_) => {
                 // Whatever was attached ahead belongs to another landing.
                 self.lives.landing.remove(&id);
-                prepare_now(shadow, epoch)
+                land_now(shadow, epoch)
             }
             // Found after a restart, maybe prepared for a landing that a takeover outdated.
             None => shadow
@@ -135,12 +135,13 @@ impl Host {
     }
 }
 
-/// Makes a shadow ready to land at once: for a takeover that nobody prepared.
-fn prepare_now(shadow: &mut Shadow, epoch: Epoch) -> io::Result<()> {
-    if shadow.landing_epoch().is_some() {
-        shadow.abandon_landing()?;
+/// Makes a shadow ready to land at once: for a takeover, which nobody prepared. What was prepared
+/// for a move is not given up for it: a crash in between would find it without what came since.
+fn land_now(shadow: &mut Shadow, epoch: Epoch) -> io::Result<()> {
+    match shadow.landing_epoch() {
+        Some(_) => shadow.land_under(epoch)?,
+        None => shadow.prepare_landing(epoch)?,
     }
-    shadow.prepare_landing(epoch)?;
     shadow.land_sync().map(|_| ())
 }
 

@@ -9,9 +9,8 @@ use crate::effect::{Effect, Effects, Note};
 use crate::event::{Failure, LinkId, Task};
 
 impl Target {
-    /// The machine after a restart that finds `Landed` or `Seized` noted and the path not
-    /// exchanged: the stop came before it was, or a power cut before the directory was synced. It
-    /// was given to this node; the exchange is done again.
+    /// The machine after a restart that finds `Landed` noted and the exchange of the path undone: a
+    /// power cut came before the directory was synced. It was granted; the exchange is done again.
     pub fn land_again(
         partition: PartitionId,
         link: LinkId,
@@ -29,6 +28,43 @@ impl Target {
             partition,
             state,
             epoch_seen: epoch,
+        }
+    }
+
+    /// The machine after a restart that finds `Seized` noted: the coordinator is asked first
+    /// whether that still holds, and [`Target::seize`] or [`Target::give_up_seized`] follows. Until
+    /// then the files stay as they are: applications may have written to them before a power cut.
+    pub fn seized_before(
+        partition: PartitionId,
+        link: LinkId,
+        epoch: Epoch,
+        position: Position,
+    ) -> Target {
+        let state = State::Seized {
+            link,
+            epoch,
+            position,
+            retry_at: None,
+        };
+        Target {
+            partition,
+            state,
+            epoch_seen: epoch,
+        }
+    }
+
+    /// Under which epoch the coordinator gave it to this node, as long as nothing was exchanged.
+    pub fn seized(&self) -> Option<Epoch> {
+        match self.state {
+            State::Seized { epoch, .. } => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// Another node was given it since; nothing was exchanged yet.
+    pub fn give_up_seized(&mut self, out: &mut Effects) {
+        if let State::Seized { epoch, .. } = self.state {
+            self.abandon(epoch, out);
         }
     }
 

@@ -14,6 +14,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use wal::delta::Decoder;
+use wal::frame::Frame;
 use wal::{Epoch, Position};
 
 use super::meta::State;
@@ -153,6 +155,19 @@ impl Shadow {
         };
         self.position = position;
         Ok(())
+    }
+
+    /// After a crash while landing: applies a delta of the journal, which the -wal may have lost.
+    /// The first one that starts at what is there also says where that is; `None` before it.
+    pub fn catch_up(&mut self, frame: &Frame) -> Result<Option<Position>> {
+        if self.position().is_none() {
+            let head = Decoder::delta_head(frame).map_err(|e| self.decoding(e))?;
+            if head.from.digest != self.digest || self.wal.frames() == 0 {
+                return Ok(None);
+            }
+            self.settle(head.from)?;
+        }
+        self.apply(frame).map(Some)
     }
 
     /// What was prepared for another epoch lands under this one; durable on return.
