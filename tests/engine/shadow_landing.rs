@@ -154,6 +154,66 @@ fn a_landing_that_lost_its_log_catches_up_from_the_journal() {
         .expect("write on");
 }
 
+/// The -wal lost nothing, but nobody synced it: the journal says where it is, and it can be.
+#[test]
+fn a_landing_that_lost_nothing_is_found_by_the_journal() {
+    let history = History::lively(4096);
+    let (dir, last) = (tempfile::tempdir().expect("dir"), history.last());
+    let mut shadow = history.shadow(dir.path(), 5);
+    shadow.prepare_landing(Epoch(2)).expect("prepare");
+    for delta in history.deltas(5) {
+        shadow.apply(&delta).expect("apply");
+    }
+    drop(shadow);
+    let Opened::Shadow(mut shadow, _) = Shadow::open(&paths(dir.path())).expect("open") else {
+        panic!("not promoted yet")
+    };
+    assert!(shadow.position().is_none() && shadow.land_sync().is_err());
+    let found = history.deltas(3).iter().fold(None, |_, delta| {
+        shadow.catch_up(delta).expect("a delta of the journal")
+    });
+    assert_eq!(found, Some(history.position(last)));
+    shadow.land_sync().expect("sync");
+    history.assert_same(&shadow, last);
+}
+
+/// Contents come again: one of before the landing was prepared is not where it stands.
+#[test]
+fn a_landing_does_not_go_back_to_an_earlier_moment_of_the_same_content() {
+    let history = History::of(
+        4096,
+        &[
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, n)".to_owned(),
+            "INSERT INTO t VALUES(1, 0)".to_owned(),
+            "UPDATE t SET n=1".to_owned(),
+            "UPDATE t SET n=0".to_owned(),
+            "UPDATE t SET n=2".to_owned(),
+        ],
+    );
+    let last = history.last();
+    assert_eq!(
+        history.digest(last - 1),
+        history.digest(last - 3),
+        "it comes again"
+    );
+    let dir = tempfile::tempdir().expect("dir");
+    let mut shadow = history.shadow(dir.path(), last - 1);
+    shadow.prepare_landing(Epoch(2)).expect("prepare");
+    drop(shadow);
+    let Opened::Shadow(mut shadow, _) = Shadow::open(&paths(dir.path())).expect("open") else {
+        panic!("not promoted yet")
+    };
+    for earlier in [last - 3, last - 2] {
+        let delta = history.delta(earlier, earlier + 1);
+        let found = shadow.catch_up(&delta).expect("a delta of the journal");
+        assert_eq!(found, None, "{earlier}");
+    }
+    let next = shadow
+        .catch_up(&history.delta(last - 1, last))
+        .expect("the next");
+    assert_eq!(next, Some(history.position(last)));
+}
+
 /// Nor is anything of the journal put on top of what applications wrote before a power cut undid
 /// the exchange of their path.
 #[test]

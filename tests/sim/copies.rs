@@ -70,7 +70,8 @@ impl World {
             }
             ShadowOperation::Abandon => {
                 copy.abandon();
-                Ok(Outcome::Nothing)
+                let stands = copy.position().map(Outcome::Durable);
+                Ok(stands.unwrap_or(Outcome::Nothing))
             }
             ShadowOperation::Create { .. }
             | ShadowOperation::Discard

@@ -21,6 +21,9 @@ pub enum Work {
     Answer(Result<Outcome, Failure>),
 }
 
+/// Longest time to take a frame in, in microseconds.
+const FRAME_TIME: u64 = 1_000;
+
 /// How an effect ends.
 pub type Ending = Result<Outcome, Failure>;
 
@@ -88,7 +91,11 @@ impl World {
                     }
                     _ => None,
                 };
-                let longest = if frame.is_some() { disk / 10 } else { disk };
+                // What a frame brings is written to memory that the kernel keeps.
+                let longest = match frame {
+                    Some(_) => FRAME_TIME.min(disk / 10),
+                    None => disk,
+                };
                 let (payload, cargo) = frame.unzip();
                 let work = Work::Shadow(operation, payload, cargo);
                 self.enqueue(place, SHADOW, longest, ticket, work);

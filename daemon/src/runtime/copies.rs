@@ -202,7 +202,8 @@ impl Host {
                     if shadow.landing_epoch().is_some() {
                         shadow.abandon_landing()?;
                     }
-                    Ok(Outcome::Nothing)
+                    let stands = shadow.position().map(Outcome::Durable);
+                    Ok(stands.unwrap_or(Outcome::Nothing))
                 });
             }
             ShadowOperation::Discard => self.discard(ticket),

@@ -12,7 +12,7 @@ use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use io::failpoint::{self, Step};
 use io::journal::Journal;
 use io::remap::Generation;
-use wal::{Epoch, PartitionId, PartitionName, Position};
+use wal::{Epoch, PartitionId, PartitionName, Position, ShardIndex};
 
 use super::copies::{Held, file_name, read_name};
 use super::discover::is_tombstone;
@@ -239,10 +239,15 @@ fn replay(setup: &Setup, found: &mut BTreeMap<PartitionId, Recovered>) -> io::Re
         })?;
         failpoint::pass(Step::RecoverReplayed)?;
         for id in journal.partitions() {
-            if let Some(recovered) = found.get_mut(&id) {
+            let lands = found.get_mut(&id).is_some_and(|recovered| {
                 settle(recovered);
+                matches!(recovered.remains, Remains::Landing { .. })
+            });
+            // One that is given up after all goes back to its base, and needs what came since.
+            let shard = ShardIndex::of(id, setup.config.node.shards);
+            if !(lands && wanted && shard.0 == index) {
+                journal.forget(id)?;
             }
-            journal.forget(id)?;
         }
         if wanted {
             journals.push(journal);
@@ -277,7 +282,11 @@ fn apply(found: &mut BTreeMap<PartitionId, Recovered>, id: PartitionId, frame: &
         Err(error) if error.kind() == io::Kind::Refused => {}
         Err(error) => {
             tracing::warn!(partition = %recovered.name, %error, "a journalled delta did not apply");
-            recovered.remains = Remains::Partial;
+            // What was granted may still land without it.
+            let lands = matches!(recovered.remains, Remains::Landing { .. });
+            if !lands || error.kind() == io::Kind::Corrupt {
+                recovered.remains = Remains::Partial;
+            }
         }
     }
 }
@@ -288,16 +297,16 @@ fn settle(recovered: &mut Recovered) {
         return;
     };
     if let (Remains::Partial, false) = (recovered.remains, shadow.is_filling())
-        && let Err(error) = shadow.refill()
+        && let Err(error) = compare_anew(shadow)
     {
         tracing::warn!(partition = %recovered.name, %error, "a shadow can't be compared");
     }
-    // What the journal gave a landing is in its -wal alone, and the journal is emptied.
+    // What the journal gave a landing is in its -wal alone.
     if let (Remains::Landing { .. }, Some(_)) = (recovered.remains, shadow.position())
         && let Err(error) = shadow.land_sync()
     {
+        // Before it lands it is synced once more, or does not land.
         tracing::warn!(partition = %recovered.name, %error, "a landing can't be synced");
-        recovered.remains = Remains::Partial;
     }
     let Some(task) = shadow.checkpoint_task() else {
         return;
@@ -306,6 +315,13 @@ fn settle(recovered: &mut Recovered) {
         tracing::warn!(partition = %recovered.name, %error, "a shadow can't be checkpointed");
         recovered.remains = Remains::Partial;
     }
+}
+
+fn compare_anew(shadow: &mut Shadow) -> io::Result<()> {
+    if shadow.landing_epoch().is_some() {
+        shadow.abandon_landing()?;
+    }
+    shadow.refill()
 }
 
 fn journal_dir(setup: &Setup, shard: u16) -> PathBuf {

@@ -313,7 +313,7 @@ impl Shard {
             )));
         }
         let partition = self.known(name.clone());
-        if partition.seizing.is_some() {
+        if partition.is_being_taken_over() {
             return Err(Problem::busy(format!("{name} is being taken over")));
         }
         if let Some(owner) = partition.owner_mut() {
@@ -353,8 +353,7 @@ impl Shard {
             )));
         };
         // A second takeover would change the epoch under which the first one lands.
-        let takes = shadow.target.seized().is_some() || shadow.target.is_landing();
-        if partition.seizing.is_some() || takes {
+        if partition.is_being_taken_over() {
             return Err(Problem::busy(format!("{name} is being taken over already")));
         }
         let Some(applied) = shadow.receiver.applied() else {

@@ -89,6 +89,15 @@ impl Partition {
         self.leave_it(now, &text, out);
     }
 
+    /// It was asked for, or is on its way to serving: nobody may change the copy.
+    pub(super) fn is_being_taken_over(&self) -> bool {
+        let target = match &self.role {
+            Role::Shadow(shadow) => &shadow.target,
+            _ => return self.seizing.is_some(),
+        };
+        self.seizing.is_some() || target.seized().is_some() || target.is_landing()
+    }
+
     /// This node owns it, and what is here is not what it owns: the copy is not kept for that.
     fn let_go_unless_taken(&mut self, out: &mut Effects) {
         if let Role::Shadow(shadow) = &mut self.role
@@ -104,10 +113,12 @@ impl Partition {
     fn leave_it(&mut self, now: Time, why: &str, out: &mut Effects) {
         self.seizing = None;
         if let Role::Shadow(shadow) = &mut self.role {
+            let seized = shadow.target.seized().is_some();
             shadow.target.give_up_seized(out);
             shadow.receiver.let_go(out);
             // What its owner said meanwhile went unheard.
             self.await_offer(now);
+            self.hear_again(seized, now);
         }
         let text = format!("{}: not taken over: {why}", self.name);
         publish(out, self.id(), NoticeKind::Refused, text);

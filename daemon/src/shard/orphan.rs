@@ -28,8 +28,11 @@ impl Partition {
 
     /// A landing may have been given up: what the owner said meanwhile went unheard.
     pub(super) fn hear_again(&mut self, was_landing: bool, now: Time) {
-        let follows = matches!(&self.role, Role::Shadow(shadow) if shadow.target.is_following());
-        if was_landing && follows {
+        let Role::Shadow(shadow) = &mut self.role else {
+            return;
+        };
+        if was_landing && shadow.target.is_following() {
+            shadow.receiver.on_abandon();
             self.await_offer(now);
         }
     }

@@ -365,14 +365,7 @@ impl Partition {
             }
             // A copy that is landing is not compared; the owner offers again in a while.
             Message::AskHashes { partition } => {
-                let standing = Standing::Busy;
-                out.send(
-                    link,
-                    Message::Stand {
-                        partition,
-                        standing,
-                    },
-                );
+                say_busy(partition, link, out);
                 target::Outcome::Going
             }
             // Not while it is to be taken over: its owner's word would leave nothing to serve.
@@ -399,6 +392,12 @@ impl Partition {
                 }
                 None => shadow.target.on_copy_lost(epoch, link, out),
             },
+            // Nor what it was prepared for: it is asked again, if it is not taken over.
+            Message::Abort { .. }
+            | Message::Tell {
+                verdict: Verdict::NotGranted,
+                ..
+            } if self.seizing.is_some() => target::Outcome::Going,
             Message::Abort { epoch, .. } => shadow.target.on_abort(epoch, out),
             Message::Grant { epoch, .. } => {
                 shadow.target.on_grant(epoch, out);
@@ -429,6 +428,7 @@ impl Partition {
         match ticket.task {
             Task::Create => shadow.receiver.on_created(ticket.number, result, out),
             Task::Accept => outcome = self.on_accepted(ticket.number, result, out),
+            Task::Abandon => shadow.receiver.on_abandoned(result),
             Task::Fill => shadow.receiver.on_filled(ticket.number, result, out),
             Task::Restore => shadow.receiver.on_restarted(ticket.number, result, out),
             Task::Record => shadow.target.on_noted(now, epoch, plain, out),

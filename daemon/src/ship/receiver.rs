@@ -48,6 +48,10 @@ pub struct Receiver {
     link: Option<LinkId>,
     /// A takeover is asked for: nothing may change the copy. Whether something was turned away.
     held: Option<bool>,
+    /// Landings that are being given up.
+    abandoning: u32,
+    /// A crash met a landing: only its digest is known, until it lands or is given up.
+    unproven: bool,
     pub page_size: u32,
     pub attributes: Attributes,
 }
@@ -63,6 +67,8 @@ impl Receiver {
             ack_due: false,
             link: None,
             held: None,
+            abandoning: 0,
+            unproven: false,
             page_size: 0,
             attributes: Attributes::default(),
         }
@@ -71,6 +77,7 @@ impl Receiver {
     /// The machine after a restart, with what was found on disk.
     pub fn recover(partition: PartitionId, remains: Remains) -> Receiver {
         let mut receiver = Receiver::new(partition, Epoch(0));
+        receiver.unproven = matches!(remains, Remains::Landing { .. });
         receiver.copy = match remains {
             Remains::Partial => Copy::Filling,
             Remains::At(position) | Remains::Landing { position, .. } => {
@@ -106,7 +113,26 @@ impl Receiver {
 
     /// Nothing is on its way into the copy.
     pub fn is_settled(&self) -> bool {
-        self.in_flight == 0 && matches!(self.copy, Copy::Following { .. })
+        let still = self.in_flight == 0 && self.abandoning == 0;
+        still && matches!(self.copy, Copy::Following { .. })
+    }
+
+    /// A landing is being given up.
+    pub fn on_abandon(&mut self) {
+        self.abandoning += 1;
+    }
+
+    /// It was given up: one that a crash met may be back where it was before it was prepared.
+    pub fn on_abandoned(&mut self, result: Result<Outcome, Failure>) {
+        self.abandoning = self.abandoning.saturating_sub(1);
+        let unproven = std::mem::take(&mut self.unproven);
+        let stands = unproven && matches!(self.copy, Copy::Following { .. });
+        if let (Ok(Outcome::Durable(position)), true) = (result, stands) {
+            self.copy = Copy::Following {
+                applied: position,
+                durable: position,
+            };
+        }
     }
 
     /// Goes on following; what was turned away meanwhile is compared.
@@ -133,15 +159,7 @@ impl Receiver {
             return;
         }
         if self.held.is_some() {
-            let standing = Standing::Busy;
-            out.send(
-                link,
-                Message::Stand {
-                    partition,
-                    standing,
-                },
-            );
-            return;
+            return self.say_busy(link, out);
         }
         self.epoch_seen = at.epoch;
         self.link = Some(link);
@@ -163,7 +181,7 @@ impl Receiver {
             Copy::Creating | Copy::Completing | Copy::Restarting => Standing::Busy,
             Copy::Filling => Standing::Partial,
             // What is in flight may fail yet: only a settled copy has a position to resume from.
-            Copy::Following { .. } if self.in_flight > 0 => Standing::Busy,
+            Copy::Following { .. } if !self.is_settled() => Standing::Busy,
             Copy::Following { applied, .. } => Standing::At(applied),
         };
         out.send(
@@ -214,17 +232,19 @@ impl Receiver {
             // `Lost` is said once the copy is in a known state again.
             Copy::Restarting if self.link == Some(link) => {}
             // Also to a former owner that has not heard of its successor: it will be declined.
-            _ => {
-                let standing = Standing::Busy;
-                out.send(
-                    link,
-                    Message::Stand {
-                        partition,
-                        standing,
-                    },
-                );
-            }
+            _ => self.say_busy(link, out),
         }
+    }
+
+    fn say_busy(&self, link: LinkId, out: &mut Effects) {
+        let (partition, standing) = (self.partition, Standing::Busy);
+        out.send(
+            link,
+            Message::Stand {
+                partition,
+                standing,
+            },
+        );
     }
 
     pub fn on_frame(&mut self, link: LinkId, frame: FrameKey, cargo: Cargo, out: &mut Effects) {

@@ -26,6 +26,8 @@ pub struct Source {
     partition: PartitionId,
     settings: Settings,
     state: State,
+    /// The coordinator's answer is on its way; a switchover that was cancelled may have asked.
+    reserves: bool,
 }
 
 impl Source {
@@ -34,6 +36,7 @@ impl Source {
             partition,
             settings,
             state: State::Serving,
+            reserves: false,
         }
     }
 
@@ -58,6 +61,7 @@ impl Source {
             partition,
             settings,
             state,
+            reserves: false,
         }
     }
 
@@ -115,10 +119,14 @@ impl Source {
     /// Begins a switchover. The caller made sure that the target's shadow streams.
     pub fn start(&mut self, plan: Plan, out: &mut Effects) {
         assert!(self.is_serving(), "one switchover at a time");
-        out.push(Effect::Coordinate {
-            ticket: self.ticket(Task::Reserve, 0),
-            request: Request::Reserve { to: plan.link.peer },
-        });
+        // One at a time: what piles up before a slow coordinator holds up what matters more.
+        if !self.reserves {
+            self.reserves = true;
+            out.push(Effect::Coordinate {
+                ticket: self.ticket(Task::Reserve, 0),
+                request: Request::Reserve { to: plan.link.peer },
+            });
+        }
         self.state = State::Reserving { plan };
     }
 
@@ -128,6 +136,7 @@ impl Source {
         result: Result<Epoch, Failure>,
         out: &mut Effects,
     ) -> Outcome {
+        self.reserves = false;
         let State::Reserving { plan } = self.state else {
             return Outcome::Going;
         };

@@ -212,7 +212,11 @@ impl Disk {
                 let landing = landing.ok_or_else(|| refused("it is not landing"))?;
                 return Ok(Outcome::Durable(landing));
             }
-            ShadowOperation::Abandon => copy.abandon(),
+            ShadowOperation::Abandon => {
+                copy.abandon();
+                let stands = copy.position.map(Outcome::Durable);
+                return Ok(stands.unwrap_or(Outcome::Nothing));
+            }
             _ => unreachable!("done above"),
         }
         Ok(Outcome::Nothing)

@@ -87,9 +87,11 @@ impl Host {
         let Some(shadow) = &mut copy.held.shadow else {
             return;
         };
-        // After a crash the position is proven by its digest; an unplanned takeover prepares here.
+        // What was attached ahead was synced just before. After a crash the position is proven by
+        // its digest; a takeover prepares here.
+        let ahead = self.lives.landing.contains_key(&id);
         let ready = match shadow.position() {
-            Some(_) if shadow.landing_epoch() == Some(epoch) => Ok(()),
+            Some(_) if ahead && shadow.landing_epoch() == Some(epoch) => Ok(()),
             Some(_) => {
                 // Whatever was attached ahead belongs to another landing.
                 self.lives.landing.remove(&id);
@@ -98,7 +100,7 @@ impl Host {
             // Found after a restart, maybe prepared for a landing that a takeover outdated.
             None => shadow
                 .settle(position)
-                .and_then(|()| shadow.land_under(epoch)),
+                .and_then(|()| land_now(shadow, epoch)),
         };
         let exchanged = ready.and_then(|()| {
             self.setup.places[place]
@@ -138,11 +140,12 @@ impl Host {
 /// Makes a shadow ready to land at once: for a takeover, which nobody prepared. What was prepared
 /// for a move is not given up for it: a crash in between would find it without what came since.
 fn land_now(shadow: &mut Shadow, epoch: Epoch) -> io::Result<()> {
-    match shadow.landing_epoch() {
-        Some(_) => shadow.land_under(epoch)?,
-        None => shadow.prepare_landing(epoch)?,
+    if shadow.landing_epoch().is_none() {
+        shadow.prepare_landing(epoch)?;
     }
-    shadow.land_sync().map(|_| ())
+    // In this order: files that name an epoch hold all that lands under it.
+    shadow.land_sync()?;
+    shadow.land_under(epoch)
 }
 
 /// Fails where the live path can't be exchanged: better before the grant than after it.

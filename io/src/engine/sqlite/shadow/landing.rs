@@ -158,14 +158,24 @@ impl Shadow {
     }
 
     /// After a crash while landing: applies a delta of the journal, which the -wal may have lost.
-    /// The first one that starts at what is there also says where that is; `None` before it.
+    /// The first one that starts or ends at what is there also says where that is; `None` until
+    /// then.
     pub fn catch_up(&mut self, frame: &Frame) -> Result<Option<Position>> {
-        if self.position().is_none() {
+        let Phase::Landing { base, settled, .. } = self.phase else {
+            return self.apply(frame).map(Some);
+        };
+        if !settled {
             let head = Decoder::delta_head(frame).map_err(|e| self.decoding(e))?;
-            if head.from.digest != self.digest || self.wal.frames() == 0 {
+            // Contents come again: of before the base none is meant.
+            let before = head.from.lsn < base.lsn || head.to.epoch < base.epoch;
+            if before || self.wal.frames() == 0 {
                 return Ok(None);
             }
-            self.settle(head.from)?;
+            let here = [head.from, head.to];
+            let Some(here) = here.into_iter().find(|at| at.digest == self.digest) else {
+                return Ok(None);
+            };
+            self.settle(here)?;
         }
         self.apply(frame).map(Some)
     }
