@@ -69,6 +69,8 @@ numbers! {
         stalls,
         /// Steps of a switchover at which a node dies, or the other one, or both.
         aimed,
+        /// Copies and logs that a start finds damaged: what was written is not there, or elsewhere.
+        rot,
     }
 }
 
@@ -106,6 +108,12 @@ impl Plan {
             true => random.between(5_000, 150_000),
             false => random.between(100_000, 1_500_000),
         };
+        // From a generator of its own: older seeds stay what they were.
+        let mut later = Random::new(aimed ^ crash_every ^ keeper);
+        let rot = match later.chance(150) {
+            true => later.between(5, 300),
+            false => 0,
+        };
         Plan {
             nodes: random.between(2, 4),
             shards: random.between(1, 2),
@@ -141,6 +149,7 @@ impl Plan {
             answers_lost,
             stalls,
             aimed,
+            rot,
         }
     }
 

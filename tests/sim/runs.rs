@@ -61,7 +61,9 @@ fn run_world(mut world: World) -> (Total, Result<(), String>) {
     let result = match world.broken.take() {
         Some(reason) => Err(reason),
         None if endless => Ok(()),
-        None => invariants::check_end(&world),
+        None => {
+            invariants::check_end(&world).and_then(|()| invariants::check_again(&mut world, REST))
+        }
     };
     (total, result)
 }

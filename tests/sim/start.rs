@@ -101,6 +101,25 @@ pub fn daemon_died(disk: &mut Disk, random: &mut Random) {
     }
 }
 
+/// A disk has other bytes than were written, or has them elsewhere: the next start finds a copy that
+/// is not what it says, and a log that ends earlier. A copy that is landing, or that the
+/// coordinator names, is the one that counts: who loses that one promotes another.
+pub fn rot(disk: &mut Disk, rot: u64, random: &mut Random) {
+    if let Some(copy) = &mut disk.copy
+        && copy.landing.is_none()
+        && random.chance(rot)
+    {
+        *copy = Copy {
+            content: std::mem::take(&mut copy.content),
+            ..Copy::empty()
+        };
+    }
+    if random.chance(rot) {
+        let newest = random.below(1 + disk.log.deltas.len() as u64) as usize;
+        disk.log.drop_newest(newest);
+    }
+}
+
 /// What was not synced is lost with the machine's power, all or some; the daemon is dead already.
 pub fn power_cut(disk: &mut Disk, random: &mut Random, now: Time, kept: usize) {
     for left in &mut disk.left {

@@ -401,8 +401,17 @@ impl World {
             self.break_wire(id, own.map(|end| end.place));
         }
         self.touched.extend(self.names.keys());
-        for disk in self.nodes[node].disks.values_mut() {
+        let (rot, faulty) = (self.plan.rot, self.faulty());
+        let Node {
+            disks, id: ours, ..
+        } = &mut self.nodes[node];
+        for (id, disk) in disks {
             super::start::daemon_died(disk, &mut self.random);
+            let record = self.keeper.records.get(id);
+            let counts = record.is_some_and(|record| record.owner == *ours);
+            if rot > 0 && faulty && !counts {
+                super::start::rot(disk, rot, &mut self.random);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod epochs;
 mod liveness;
 mod one_writer;
 mod prefix;
+mod repeated;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use wal::{Epoch, PartitionId};
 
 use super::world::World;
 pub use liveness::check_end;
+pub use repeated::check_again;
 
 /// What has to be remembered from step to step.
 #[derive(Default)]
