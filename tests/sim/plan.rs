@@ -100,20 +100,10 @@ impl Plan {
         let answers_lost = often(400, 10, 300);
         let stalls = often(300, 1, 20);
         let aimed = often(300, 5, 150);
-        let keeper = match random.chance(if hurry { 700 } else { 200 }) {
-            true => random.between(100_000, 3_000_000),
-            false => 0,
-        };
-        let move_every = match hurry {
-            true => random.between(5_000, 150_000),
-            false => random.between(100_000, 1_500_000),
-        };
+        let keeper = draw_keeper(random, hurry);
+        let move_every = draw_move_every(random, hurry);
         // From a generator of its own: older seeds stay what they were.
-        let mut later = Random::new(aimed ^ crash_every ^ keeper);
-        let rot = match later.chance(150) {
-            true => later.between(5, 300),
-            false => 0,
-        };
+        let rot = draw_rot(&mut Random::new(aimed ^ crash_every ^ keeper));
         Plan {
             nodes: random.between(2, 4),
             shards: random.between(1, 2),
@@ -155,5 +145,26 @@ impl Plan {
 
     pub fn faulty(&self) -> Span {
         Span::micros(self.faulty)
+    }
+}
+
+fn draw_keeper(random: &mut Random, hurry: bool) -> u64 {
+    match random.chance(if hurry { 700 } else { 200 }) {
+        true => random.between(100_000, 3_000_000),
+        false => 0,
+    }
+}
+
+fn draw_move_every(random: &mut Random, hurry: bool) -> u64 {
+    match hurry {
+        true => random.between(5_000, 150_000),
+        false => random.between(100_000, 1_500_000),
+    }
+}
+
+fn draw_rot(random: &mut Random) -> u64 {
+    match random.chance(150) {
+        true => random.between(5, 300),
+        false => 0,
     }
 }

@@ -149,9 +149,12 @@ impl World {
     pub fn work(&mut self, place: Place, ticket: Ticket, work: Work) {
         self.say(|| format!("{} does {ticket:?}: {work:?}", self.nodes[place.node].name));
         let fails = self.fails(place.node, &work);
-        // Said in the turn in which the frames are handed to the link: no answer of the peer is
-        // faster.
-        let at_once = matches!(work, Work::Copy(..));
+        // Said in the turn in which the frames are handed to the link, or the tail begins: no answer
+        // of the peer and nothing that the tail reads is faster.
+        let at_once = matches!(
+            work,
+            Work::Copy(..) | Work::Engine(EngineOperation::Attach { .. })
+        );
         let result = match work {
             Work::Answer(result) => Some(result),
             Work::Journal(_) if fails => Some(Err(Failure::Retry("it failed".to_owned()))),

@@ -101,8 +101,8 @@ pub fn daemon_died(disk: &mut Disk, random: &mut Random) {
     }
 }
 
-/// A disk has other bytes than were written, or has them elsewhere: the next start finds a copy that
-/// is not what it says, and a log that ends earlier. A copy that is landing, or that the
+/// A disk has other bytes than were written, or has them elsewhere: the next start finds a copy
+/// that is not what it says, and a log that ends earlier. A copy that is landing, or that the
 /// coordinator names, is the one that counts: who loses that one promotes another.
 pub fn rot(disk: &mut Disk, rot: u64, random: &mut Random) {
     if let Some(copy) = &mut disk.copy
