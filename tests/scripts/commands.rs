@@ -15,6 +15,7 @@
 //! | `release a word`, `drop a word` | it happens now and from now on, or never |
 //! | `fail a word` | it is answered with a failure |
 //! | `half a word` | it happens, the answer is never heard |
+//! | `late a word`, `answer a` | it happens, the answer comes later: now |
 //! | `deaf a`, `news a` | news of owners stop reaching a; it hears the newest |
 //! | `trim a` | the delta log of a is cut off |
 //! | `tick 500` | milliseconds pass |
@@ -57,8 +58,17 @@ impl World {
                 word: (*word).to_owned(),
                 kept: VecDeque::new(),
             }),
-            [verb @ ("release" | "drop" | "fail" | "half"), name, word] => {
+            [
+                verb @ ("release" | "drop" | "fail" | "half" | "late"),
+                name,
+                word,
+            ] => {
                 self.let_go(verb, name, word);
+            }
+            ["answer", name] => {
+                let late = std::mem::take(&mut self.node(name).late);
+                self.node(name).inbox.extend(late);
+                self.settle();
             }
             ["deaf", name] => {
                 self.deaf.insert((*name).to_owned());
@@ -210,6 +220,12 @@ impl World {
                     let before = self.node(name).inbox.len();
                     self.execute(name, effect);
                     self.node(name).inbox.truncate(before);
+                }
+                "late" => {
+                    let before = self.node(name).inbox.len();
+                    self.execute(name, effect);
+                    let late = self.node(name).inbox.split_off(before);
+                    self.node(name).late.extend(late);
                 }
                 "fail" => {
                     let failure = Failure::Refused("it failed".to_owned());

@@ -112,6 +112,12 @@ scripts! {
     promoted_again_while_away
     promoted_again_while_it_can_not_note
     takeover_found_after_a_crash
+    claim_answered_late
+    landing_done_again_is_told
+    promoted_while_a_grant_is_on_its_way
+    promoted_while_a_landing_is_given_up
+    landing_given_up_after_a_crash
+    moves_before_a_slow_coordinator
     offer_before_the_claim_is_answered
     superseded_source_of_a_landing
     former_owner_asks_for_hashes

@@ -41,6 +41,31 @@ pub struct Copy {
     /// Exactly the source at some position; else pages of no known one.
     pub whole: bool,
     pub landing: Option<Epoch>,
+    /// How many writes it had when that landing was prepared.
+    base: usize,
+    /// A crash came since: where it stands is not known, only its digest.
+    unsettled: bool,
+}
+
+impl Copy {
+    fn whole(content: Content, epoch: Epoch) -> Copy {
+        Copy {
+            content,
+            epoch,
+            whole: true,
+            landing: None,
+            base: 0,
+            unsettled: false,
+        }
+    }
+
+    /// The landing will not happen, as io's shadow gives it up.
+    fn abandon(&mut self) {
+        if self.landing.take().is_some() && self.unsettled {
+            self.content.truncate(self.base);
+        }
+        self.unsettled = false;
+    }
 }
 
 pub fn position(epoch: Epoch, content: &[u64]) -> Position {
@@ -60,7 +85,14 @@ impl Disk {
         let position = position(copy.epoch, &copy.content);
         Some(match (copy.whole, copy.landing) {
             (false, _) => Remains::Partial,
-            (true, Some(epoch)) => Remains::Landing { epoch, position },
+            (true, Some(epoch)) => Remains::Landing {
+                epoch,
+                // How far it came is known by its digest alone.
+                position: Position {
+                    lsn: Lsn(copy.base as u64 + 1),
+                    ..position
+                },
+            },
             (true, None) => Remains::At(position),
         })
     }
@@ -71,16 +103,20 @@ impl Disk {
         if let Some(live) = &mut self.live {
             live.frozen = false;
         }
+        if let Some(copy) = &mut self.copy {
+            copy.unsettled = copy.landing.is_some();
+        }
     }
 
     /// The path leads where it led before its exchange; what was written to the files is there.
     pub fn undo_exchange(&mut self) {
         if let Some(live) = self.live.take_if(|live| live.landed.is_some()) {
+            let before = Epoch(live.landed.map_or(0, |epoch| epoch.0 - 1));
             self.copy = Some(Copy {
-                content: live.content,
-                epoch: Epoch(live.landed.map_or(0, |epoch| epoch.0 - 1)),
-                whole: true,
                 landing: live.landed,
+                base: live.log_from,
+                unsettled: true,
+                ..Copy::whole(live.content, before)
             });
         }
     }
@@ -91,7 +127,7 @@ impl Disk {
             && let Some(epoch) = copy.landing
             && !note.is_some_and(|note| note.expects_landing(epoch))
         {
-            copy.landing = None;
+            copy.abandon();
         }
     }
 
@@ -193,12 +229,7 @@ impl World {
             (EngineOperation::Retire { keep, .. }, Some(_)) => {
                 let live = disk.live.take().expect("matched above");
                 let at = position(live.epoch, &live.content);
-                disk.copy = keep.then_some(Copy {
-                    content: live.content,
-                    epoch: live.epoch,
-                    whole: true,
-                    landing: None,
-                });
+                disk.copy = keep.then(|| Copy::whole(live.content, live.epoch));
                 Ok(if *keep {
                     Outcome::Durable(at)
                 } else {
@@ -213,10 +244,8 @@ impl World {
         let disk = &mut self.node(name).disk;
         if let ShadowOperation::Create { .. } = operation {
             disk.copy = Some(Copy {
-                content: Content::new(),
-                epoch: Epoch(0),
                 whole: false,
-                landing: None,
+                ..Copy::whole(Content::new(), Epoch(0))
             });
             return Ok(Outcome::Nothing);
         }
@@ -231,7 +260,9 @@ impl World {
                 return Ok(Outcome::Durable(position(copy.epoch, &copy.content)));
             }
             ShadowOperation::Restart => copy.whole = false,
-            ShadowOperation::PrepareLanding { epoch } => copy.landing = Some(*epoch),
+            ShadowOperation::PrepareLanding { epoch } => {
+                (copy.landing, copy.base) = (Some(*epoch), copy.content.len());
+            }
             ShadowOperation::Remap { epoch, .. } => {
                 let content = copy.content.clone();
                 disk.copy = None;
@@ -244,7 +275,10 @@ impl World {
                     landed: Some(*epoch),
                 });
             }
-            ShadowOperation::Abandon => copy.landing = None,
+            ShadowOperation::Abandon => {
+                copy.abandon();
+                return Ok(Outcome::Durable(position(copy.epoch, &copy.content)));
+            }
             ShadowOperation::Discard => disk.copy = None,
             ShadowOperation::Create { .. } => unreachable!("done above"),
         }

@@ -26,6 +26,8 @@ pub struct Node {
     pub note: Option<Note>,
     pub wishes: BTreeMap<NodeId, Note>,
     pub inbox: VecDeque<Event>,
+    /// Answers that come later.
+    pub late: VecDeque<Event>,
 }
 
 /// Something that a script keeps back, by one word of its line.
@@ -85,6 +87,7 @@ impl World {
                 note: None,
                 wishes: BTreeMap::new(),
                 inbox: VecDeque::new(),
+                late: VecDeque::new(),
             };
             self.nodes.insert((*name).to_owned(), node);
         }
@@ -133,6 +136,7 @@ impl World {
         let node = self.node(name);
         node.shard = None;
         node.inbox.clear();
+        node.late.clear();
         node.disk.daemon_died();
         self.held.retain(|held| held.node != name);
         let ends: Vec<(String, String)> = self.links.clone();

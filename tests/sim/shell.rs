@@ -149,8 +149,8 @@ impl World {
     pub fn work(&mut self, place: Place, ticket: Ticket, work: Work) {
         self.say(|| format!("{} does {ticket:?}: {work:?}", self.nodes[place.node].name));
         let fails = self.fails(place.node, &work);
-        // Said in the turn in which the frames are handed to the link, or the tail begins: no answer
-        // of the peer and nothing that the tail reads is faster.
+        // Said in the turn in which the frames are handed to the link, or the tail begins: no
+        // answer of the peer and nothing that the tail reads is faster.
         let at_once = matches!(
             work,
             Work::Copy(..) | Work::Engine(EngineOperation::Attach { .. })
