@@ -90,7 +90,8 @@ impl World {
             // Nobody answers: the shard gives up by itself.
             return;
         }
-        if !self.nodes[to.node].up || self.random.chance(self.plan.dial_fails) {
+        let refused = self.random.chance(self.plan.dial_fails) && self.faulty();
+        if !self.nodes[to.node].up || refused {
             let reason = "connection refused".to_owned();
             return self.tell(from, Event::LinkDown { link, reason });
         }
