@@ -112,6 +112,7 @@ scripts! {
     promoted_again_while_away
     promoted_again_while_it_can_not_note
     takeover_found_after_a_crash
+    former_owner_offers_before_the_news
     claim_answered_late
     landing_done_again_is_told
     promoted_while_a_grant_is_on_its_way

@@ -129,6 +129,10 @@ impl World {
             node.inbox.push_back(Event::Found { name: database() });
         }
         self.call(name, |shard, now, out| shard.open(now, out));
+        // Every record is told to a daemon that starts.
+        if !self.deaf.contains(name) {
+            self.news(name);
+        }
         self.settle();
     }
 

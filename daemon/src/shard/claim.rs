@@ -89,6 +89,7 @@ impl Partition {
 
     /// Takes in what the coordinator answered, unless news came first that are newer.
     pub(super) fn learn(&mut self, answered: Ownership) -> Ownership {
+        self.unsure = false;
         let newer = self.ownership.filter(|held| held.epoch > answered.epoch);
         *self.ownership.insert(newer.unwrap_or(answered))
     }

@@ -18,6 +18,7 @@ impl Shard {
     ) {
         let (id, node) = (name.id(), self.settings.node);
         let partition = self.known(name);
+        partition.unsure = false;
         let newer = partition
             .ownership
             .is_none_or(|held| held.epoch <= ownership.epoch);

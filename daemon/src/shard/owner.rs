@@ -97,6 +97,7 @@ impl Shard {
         let partition = self.known(name);
         let shadow = Shadow { receiver, target };
         partition.role = Role::Shadow(Box::new(shadow));
+        partition.unsure = true;
         partition.await_offer(now);
         if let Some(Note::Seized { epoch, from }) = note {
             partition.ask_whether_seized(now, from, epoch);

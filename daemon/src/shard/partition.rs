@@ -78,6 +78,9 @@ pub struct Partition {
     pub passing: Option<Passing>,
     /// A takeover that the coordinator has not answered yet.
     pub seizing: Option<Seizing>,
+    /// A shadow that was found at the start, until the coordinator says who owns it: it may be this
+    /// node, by a takeover whose answer it did not live to hear.
+    pub unsure: bool,
     /// When a shadow asks its owner whether it is wanted; `None` once an offer came.
     pub ask_wanted_at: Option<Time>,
 }
@@ -122,6 +125,7 @@ impl Partition {
             wishes: Wishes::default(),
             passing: None,
             seizing: None,
+            unsure: false,
             ask_wanted_at: None,
         }
     }

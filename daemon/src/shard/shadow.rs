@@ -359,17 +359,19 @@ impl Partition {
         };
         let landing = !shadow.target.is_following();
         let outcome = match message {
-            Message::AskHashes { .. } if shadow.target.is_following() => {
+            Message::AskHashes { .. } if shadow.target.is_following() && !self.unsure => {
                 shadow.receiver.on_ask_hashes(link, out);
                 target::Outcome::Going
             }
-            // A copy that is landing is not compared; the owner offers again in a while.
+            // A copy that is landing, or may have to, is not compared; the owner offers again.
             Message::AskHashes { partition } => {
                 say_busy(partition, link, out);
                 target::Outcome::Going
             }
             // Not while it is to be taken over: its owner's word would leave nothing to serve.
-            Message::Discard { .. } if self.seizing.is_some() => target::Outcome::Going,
+            Message::Discard { .. } if self.seizing.is_some() || self.unsure => {
+                target::Outcome::Going
+            }
             Message::Discard { .. } if shadow.target.is_following() => {
                 shadow.receiver.discard(out);
                 self.ask_wanted_at = None;
