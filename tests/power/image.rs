@@ -75,6 +75,18 @@ impl Image {
         }
     }
 
+    /// The first byte in which two disks of one size differ.
+    pub fn first_difference(&self, other: &Image) -> Option<usize> {
+        let zeros = [0; CHUNK];
+        let pairs = self.chunks.iter().zip(&other.chunks);
+        pairs.enumerate().find_map(|(index, (ours, theirs))| {
+            let ours = ours.as_deref().unwrap_or(&zeros);
+            let theirs = theirs.as_deref().unwrap_or(&zeros);
+            let at = ours.iter().zip(theirs).position(|(one, two)| one != two)?;
+            Some(index * CHUNK + at)
+        })
+    }
+
     /// Writes the disk into a fresh sparse file.
     pub fn save(&self, path: &Path) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());

@@ -82,6 +82,8 @@ pub struct Recording {
     pub moves: Vec<MoveReport>,
     pub promises: Vec<Promise>,
     pub acks: Vec<Vec<Ack>>,
+    /// Why its logs can't be replayed, if they can't.
+    pub disorder: Option<String>,
 }
 
 /// CLOCK_MONOTONIC, as in the ack journals.
@@ -154,9 +156,12 @@ pub fn record(scenario: &Scenario, binary: &Path, dir: &Path) -> Result<Recordin
         (played, ticker.join().expect("the ticker does not panic"))
     });
     let (moves, promises) = played?;
-    let mut logs = Vec::new();
-    for disk in mounted {
-        logs.push(Log::read(&disk.end()?)?);
+    let (mut logs, mut disorder) = (Vec::new(), None);
+    for ((disk, name), base) in mounted.into_iter().zip(DISKS).zip(&bases) {
+        let log = Log::read(&disk.end()?)?;
+        let differs = differs(base, &log, &dir.join(format!("{name}.img")))?;
+        disorder = disorder.or(differs.map(|at| format!("{name} differs from its log at {at}")));
+        logs.push(log);
     }
     let acks = acks::read_all(&root.join("acks")).map_err(|error| error.to_string())?;
     Ok(Recording {
@@ -168,7 +173,17 @@ pub fn record(scenario: &Scenario, binary: &Path, dir: &Path) -> Result<Recordin
         moves,
         promises,
         acks,
+        disorder,
     })
+}
+
+/// Where a disk is not what its whole log makes of it. The target logs a write when a flush that
+/// followed it is done; of two flushes side by side the later one may be done first, and its writes
+/// are logged before older ones to the same place. What such a log makes never was on the disk.
+fn differs(base: &Image, log: &Log, disk: &Path) -> Result<Option<usize>, String> {
+    let mut replayed = base.clone();
+    replayed.forward(log, log.entries.len())?;
+    Ok(replayed.first_difference(&Image::read(disk)?))
 }
 
 /// An empty disk, or with the databases that begin on it; all of it is durable.
