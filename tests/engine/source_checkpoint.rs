@@ -174,7 +174,7 @@ fn the_wal_stays_near_its_cap_under_flat_out_writers_and_nothing_is_lost() {
 }
 
 /// Every writer used to wait for the application's own checkpoint, and that for our pin, until its
-/// busy timeout of two seconds had passed.
+/// busy timeout had passed. The timeout is far longer than what a busy machine takes for the rest.
 #[test]
 fn an_application_that_truncates_the_wal_does_not_wait_for_the_pin() {
     for sqlite in [Sqlite::Bundled, Sqlite::Python] {
@@ -184,7 +184,7 @@ fn an_application_that_truncates_the_wal_does_not_wait_for_the_pin() {
         app.repeat(20, INSERT);
         let mut replica = Replica::new(&path);
         let mut other = Worker::start(sqlite, &path);
-        other.script(&["PRAGMA busy_timeout=2000", "PRAGMA synchronous=OFF"]);
+        other.script(&["PRAGMA busy_timeout=20000", "PRAGMA synchronous=OFF"]);
         let mut yielded = 0;
         for mode in ["TRUNCATE", "RESTART", "FULL", "TRUNCATE"] {
             app.repeat(10, INSERT);
@@ -207,7 +207,7 @@ fn an_application_that_truncates_the_wal_does_not_wait_for_the_pin() {
             let (worker, answer, took) = waiter.join().expect("no panic");
             other = worker;
             assert_eq!(answer.expect("checkpointed"), "0", "{mode} was not busy");
-            assert!(took < Duration::from_millis(700), "{mode} took {took:?}");
+            assert!(took < Duration::from_secs(10), "{mode} took {took:?}");
             app.answer().expect("writers go on");
             replica.follow();
             assert_eq!(replica.source.wants_scan(), None, "after {mode}");
