@@ -2,6 +2,8 @@
 //! serves every acknowledged row, and a shadow stands at least where it said it was durable.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use foreshadow::cli::demo::harness::{Cluster, MoveReport};
 
@@ -54,8 +56,7 @@ fn look(
     start(&mut cluster, &[second])?;
     for tenant in &recording.tenants {
         let owed = Owed::at(cut, tenant.number, &recording.acks);
-        let owner = cluster.wait_for_one_owner(&tenant.name, LIMIT);
-        let owner = owner.map_err(|error| format!("{error}\n{:#?}", cluster.views()))?;
+        let owner = serving(&cluster, &tenant.name, root)?;
         for node in &DISKS[..2] {
             let path = root.join(node).join("live").join(&tenant.name);
             let line = serves(&path, *node == owner, &owed);
@@ -70,6 +71,21 @@ fn look(
     cluster.wait_for_shadows(LIMIT).map_err(said)?;
     found.wrong.extend(cluster.settle(LIMIT));
     cluster.stop().map_err(said)
+}
+
+/// The owner, once its path takes writes: a source that finds its fence is listed as the owner
+/// until its target has answered that it serves.
+fn serving(cluster: &Cluster, partition: &str, root: &Path) -> Result<String, String> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let owner = cluster.wait_for_one_owner(partition, LIMIT);
+        let owner = owner.map_err(|error| format!("{error}\n{:#?}", cluster.views()))?;
+        let met = ledger::meet(&root.join(&owner).join("live").join(partition));
+        if !matches!(met, Ok(Met::Closed(_))) || Instant::now() > until {
+            return Ok(owner);
+        }
+        sleep(Duration::from_millis(50));
+    }
 }
 
 /// What is wrong with the path of a node that is or is not the owner. The owner's takes a row.
