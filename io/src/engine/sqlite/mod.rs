@@ -19,7 +19,6 @@
 mod append;
 mod gate;
 mod inotify;
-mod map;
 mod open;
 mod recover;
 mod tail;

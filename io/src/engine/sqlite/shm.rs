@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use map::Mapping;
 use wal::sqlite::{
     BACKFILL_AT, BACKFILL_ATTEMPTED_AT, CHECKPOINT_LOCK, INDEX_HEADER_LEN, IndexHeader, READ_LOCKS,
     READ_MARKS, READ_MARKS_AT, REGION_LEN, SECOND_HEADER_AT, WAL_VERSION, WRITE_LOCK, read_lock,
 };
 
 use super::locks::{self, Held, byte};
-use super::map::Mapping;
 use crate::error::{Error, Result};
 
 /// What stays mapped of each index.
