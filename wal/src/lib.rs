@@ -21,6 +21,7 @@ pub mod digest;
 pub mod error;
 pub mod frame;
 pub mod ids;
+pub mod log;
 pub mod lsn;
 pub mod message;
 

@@ -1,0 +1,276 @@
+//! Group commit: many threads append, one of them writes for all, and one compare-and-swap of the
+//! commit word acknowledges the group.
+//!
+//! There is no thread of our own on this path. Whoever appends while fewer than
+//! [`Options::groups_in_flight`] groups are being written becomes a leader and writes the oldest
+//! group that waits; the others sleep until their group is acknowledged or they are asked to lead.
+//! Groups in flight are acknowledged in order, whatever order the disk has.
+//!
+//! Invariants:
+//! - a group is on stable storage before the commit word passes it, and the word passes it before
+//!   any of its appends returns;
+//! - no block of an acknowledged group is written again;
+//! - after a failure nothing that lies behind it is acknowledged; appends go on in a new run, so
+//!   that what was written behind it is no group of the log any more.
+
+mod keeper;
+mod queue;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::control::{self, Control, Creation, Word};
+use super::error::{Error, Result};
+use super::group::Kind;
+use super::saved::{Ownership, Run};
+use super::segment::{Layout, Writers};
+use super::{BLOCK, mirror};
+use crate::ids::PartitionId;
+use crate::lsn::{Epoch, Lsn};
+use queue::Queue;
+
+/// Locked by the one who appends; his process id is in it.
+const LOCK: &str = "appender";
+
+/// How long an open waits for the appender before: the system takes a moment to let go of what a
+/// process held that was killed.
+const LOCK_MAX: Duration = Duration::from_millis(200);
+
+/// When an append returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// When it is on stable storage of this node.
+    #[default]
+    Local,
+    /// When a peer has it on stable storage, too; an error if that takes longer.
+    Mirrored { timeout: Duration },
+}
+
+/// How a log is opened. Id and segment length count only when the log is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    pub id: PartitionId,
+    /// Length of a segment, and so of the longest batch: 64 KiB to 1 GiB, whole blocks.
+    pub segment_bytes: u32,
+    pub durability: Durability,
+    /// Groups written at the same time, 1 to 64. One is best where a thread that waits for the
+    /// disk is woken at once; some hide the wait for a processor on a machine that is busy.
+    pub groups_in_flight: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            id: PartitionId(0),
+            segment_bytes: 4 << 20,
+            durability: Durability::Local,
+            groups_in_flight: 4,
+        }
+    }
+}
+
+/// Appends to a log; one at a time and machine-wide, shared by the threads of a process.
+#[derive(Debug)]
+pub struct Appender {
+    log: Arc<Opened>,
+    queue: Mutex<Queue>,
+    durability: Durability,
+}
+
+/// A log that is open for appending.
+#[derive(Debug)]
+struct Opened {
+    control: Control,
+    layout: Layout,
+    writers: Writers,
+    /// Held by the keeper while it works; `true` until the appender is dropped.
+    keeping: Mutex<bool>,
+    /// Locked until this is dropped.
+    _lock: File,
+}
+
+impl Appender {
+    /// Opens the log in `dir`, or makes it. A log that is sealed is refused.
+    pub fn open(dir: &Path, options: &Options) -> Result<Appender> {
+        let failed = |error| Error::system("create", dir, &error);
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let lock = take_lock(&dir.join(LOCK))?;
+        if !dir.join(control::FILE).exists() {
+            create(dir, options)?;
+        }
+        let control = Control::open(dir)?;
+        let ownership = control.saved::<Ownership>()?;
+        let word = control.word();
+        if word.sealed || ownership.sealed {
+            return Err(sealed(&ownership, word));
+        }
+        let run = begin_run(&control, &ownership, word.lsn)?;
+        let layout = control.layout();
+        layout.sync_names()?;
+        let queue = Queue::new(word, &run, options.groups_in_flight.clamp(1, 64));
+        let log = Opened {
+            control,
+            writers: Writers::new(layout.clone()),
+            layout,
+            keeping: Mutex::new(true),
+            _lock: lock,
+        };
+        Ok(Appender {
+            log: Arc::new(log),
+            queue: Mutex::new(queue),
+            durability: options.durability,
+        })
+    }
+
+    /// Appends one record; returns its position once it is durable.
+    pub fn append(&self, kind: Kind, payload: &[u8]) -> Result<Lsn> {
+        let mut at = Lsn(0);
+        self.append_batch(&[(kind, payload)], |lsn| at = lsn)?;
+        Ok(at)
+    }
+
+    /// Appends records that are there together or not at all. Tells the position of each, and
+    /// returns where the batch ends, once it is durable.
+    pub fn append_batch(&self, records: &[(Kind, &[u8])], placed: impl FnMut(Lsn)) -> Result<Lsn> {
+        if self.log.control.lease_is_over() {
+            return Err(Error::LeaseOver);
+        }
+        let end = queue::append(self, records, placed)?;
+        if let Durability::Mirrored { timeout } = self.durability {
+            mirror::wait(&self.log.control, end, timeout)?;
+        }
+        Ok(end)
+    }
+
+    /// Everything below is acknowledged.
+    pub fn position(&self) -> Lsn {
+        self.log.control.word().lsn
+    }
+
+    pub fn control(&self) -> &Control {
+        &self.log.control
+    }
+
+    /// Says that nothing below `lsn` is needed any more. Segments that lie wholly below it, and
+    /// that the sidecar does not hold, are used again. Returns where the log begins now.
+    pub fn release(&self, lsn: Lsn) -> Result<Lsn> {
+        let held = self.log.control.hold();
+        let upto = if held.0 == 0 { lsn } else { lsn.min(held) };
+        let position = self.position();
+        let number = self.log.layout.number(upto.min(position));
+        let begin = self.log.layout.begin(number);
+        let old = self.log.control.saved::<Run>()?.first;
+        if begin <= old {
+            return Ok(old);
+        }
+        self.log.control.save(|run: &mut Run| {
+            run.number += 1;
+            run.first = begin;
+            run.lsn = run.lsn.max(position);
+        })?;
+        for retired in self.log.layout.list()? {
+            if retired < number {
+                self.log.layout.retire(retired)?;
+            }
+        }
+        Ok(begin)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sealed(&self, word: Word) -> Error {
+        match self.log.control.saved::<Ownership>() {
+            Ok(ownership) => sealed(&ownership, word),
+            Err(error) => error,
+        }
+    }
+}
+
+impl Drop for Appender {
+    /// When this returns nobody of this process touches the log's files any more.
+    fn drop(&mut self) {
+        let keeping = &self.log.keeping;
+        *keeping.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+}
+
+fn sealed(ownership: &Ownership, word: Word) -> Error {
+    Error::Sealed {
+        epoch: ownership.epoch,
+        at: word.lsn,
+    }
+}
+
+/// Locks the file for as long as it stays open, and leaves our process id in it.
+fn take_lock(path: &Path) -> Result<File> {
+    let failed = |error| Error::system("open", path, &error);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(path).map_err(failed)?;
+    let until = Instant::now() + LOCK_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // It is there for people; the lock is what counts.
+                let _ = file.read_to_string(&mut pid);
+                let (path, pid) = (path.to_owned(), pid.trim().parse().unwrap_or(0));
+                return Err(Error::InUse { path, pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+    let write = |file: &mut File| -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    // On a full disk the log can still be opened, to release segments.
+    let _ = write(&mut file);
+    Ok(file)
+}
+
+fn create(dir: &Path, options: &Options) -> Result<()> {
+    let bytes = options.segment_bytes;
+    if !control::SEGMENT_BYTES.contains(&bytes) || !bytes.is_multiple_of(BLOCK as u32) {
+        return Err(Error::NotALog {
+            path: dir.to_owned(),
+            why: "segment_bytes has to be 64 KiB to 1 GiB, in whole blocks of 4 KiB",
+        });
+    }
+    let layout = Layout {
+        dir: dir.to_owned(),
+        id: options.id,
+        segment_bytes: bytes,
+    };
+    if layout.open(0)?.is_none() {
+        layout.make(0)?;
+    }
+    let creation = Creation {
+        id: options.id,
+        segment_bytes: bytes,
+        epoch: Epoch(1),
+        lsn: Lsn(BLOCK as u64),
+        sealed: false,
+    };
+    Control::create(dir, creation)
+}
+
+/// Begins a new run at `lsn`: what earlier ones left behind from there on does not count.
+fn begin_run(control: &Control, ownership: &Ownership, lsn: Lsn) -> Result<Run> {
+    control.save(|run: &mut Run| {
+        run.number += 1;
+        run.run += 1;
+        run.epoch = ownership.epoch;
+        (run.began, run.lsn) = (lsn, lsn);
+    })
+}

@@ -1,0 +1,499 @@
+//! The control page: 4 KiB that writer, sidecar and readers of a log map.
+//!
+//! Three kinds of words lie here. What never changes, with a checksum. What is true while the
+//! machine is up: the commit word, the lease, positions and bells, stored by plain atomic stores.
+//! What survives a power cut: [`super::saved`]. The live words count only if they are of this boot
+//! and of this very file; otherwise whoever opens the log first finds its end again.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use map::Mapping;
+use rustix::time::{ClockId, clock_gettime};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::{Error, Result};
+use super::group::{u32_at, u64_at};
+use super::saved::{self, Block, Ownership, Run};
+use super::{BLOCK, recover};
+use crate::ids::PartitionId;
+use crate::lsn::{Epoch, Lsn};
+
+/// The file's name in the directory of a log.
+pub const FILE: &str = "control";
+/// The version of the page, of segments and of groups.
+pub const VERSION: u32 = 1;
+/// Smallest and largest segment.
+pub const SEGMENT_BYTES: std::ops::RangeInclusive<u32> = 64 << 10..=1 << 30;
+
+/// How long another process may take to find the end of a log.
+const AWAKEN_MAX: Duration = Duration::from_secs(30);
+const MAGIC: [u8; 8] = *b"FSHCTRL\n";
+const FIXED_LEN: usize = 28;
+const WORD: usize = 64;
+const DURABLE: usize = 128;
+const LEASE: usize = 192;
+const BELL: usize = 256;
+const BELL_WAITING: usize = 260;
+const MIRROR_BELL: usize = 264;
+const MIRROR_WAITING: usize = 268;
+const IDENTITY: usize = 320;
+const SHIPPED: usize = 384;
+const MIRRORED: usize = 392;
+const HOLD: usize = 400;
+
+/// The commit word: epoch, seal and position in one, so that one compare-and-swap decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word {
+    /// The low 16 bits of the epoch.
+    pub epoch: u16,
+    pub sealed: bool,
+    /// Everything below is acknowledged or may be; nothing above is.
+    pub lsn: Lsn,
+}
+
+impl Word {
+    pub fn new(epoch: Epoch, sealed: bool, lsn: Lsn) -> Word {
+        Word {
+            epoch: epoch.0 as u16,
+            sealed,
+            lsn,
+        }
+    }
+
+    pub fn encode(self) -> u64 {
+        u64::from(self.epoch) << 48 | u64::from(self.sealed) << 47 | self.lsn.0 >> 3
+    }
+
+    pub fn decode(word: u64) -> Word {
+        Word {
+            epoch: (word >> 48) as u16,
+            sealed: word >> 47 & 1 == 1,
+            lsn: Lsn((word & ((1 << 47) - 1)) << 3),
+        }
+    }
+}
+
+/// What a new log is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation {
+    pub id: PartitionId,
+    pub segment_bytes: u32,
+    pub epoch: Epoch,
+    /// A copy begins where its source's oldest record lies; a new log at [`BLOCK`].
+    pub lsn: Lsn,
+    /// A copy is sealed until it is granted: nobody can append to it.
+    pub sealed: bool,
+}
+
+/// A log's control page.
+#[derive(Debug)]
+pub struct Control {
+    page: Mapping,
+    file: File,
+    dir: PathBuf,
+    id: PartitionId,
+    segment_bytes: u32,
+    /// Writing a saved block is one act among threads.
+    saving: Mutex<()>,
+}
+
+impl Control {
+    /// Makes the control page of a new log in `dir`, which exists. Fails if there is one.
+    pub fn create(dir: &Path, creation: Creation) -> Result<()> {
+        let making = dir.join("control.making");
+        let path = dir.join(FILE);
+        let run = Run {
+            number: 1,
+            run: 0,
+            epoch: creation.epoch,
+            began: creation.lsn,
+            lsn: creation.lsn,
+            first: creation.lsn,
+        };
+        let ownership = Ownership {
+            number: 1,
+            epoch: creation.epoch,
+            sealed: creation.sealed,
+            lsn: creation.lsn,
+        };
+        let mut page = vec![0; BLOCK];
+        fixed(creation.id, creation.segment_bytes, &mut page);
+        page[run.place()..][..saved::LEN].copy_from_slice(&run.encode());
+        page[ownership.place()..][..saved::LEN].copy_from_slice(&ownership.encode());
+        let word = Word::new(creation.epoch, creation.sealed, creation.lsn);
+        page[WORD..WORD + 8].copy_from_slice(&word.encode().to_le_bytes());
+        let write = || -> std::io::Result<()> {
+            std::fs::write(&making, &page)?;
+            File::open(&making)?.sync_all()?;
+            rustix::fs::renameat_with(
+                rustix::fs::CWD,
+                &making,
+                rustix::fs::CWD,
+                &path,
+                rustix::fs::RenameFlags::NOREPLACE,
+            )?;
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(|error| Error::system("create", &path, &error))
+    }
+
+    /// Opens the control page in `dir`; finds the end of the log if the live words are of another
+    /// boot or of another file.
+    pub fn open(dir: &Path) -> Result<Control> {
+        let path = dir.join(FILE);
+        let failed = |error: std::io::Error| Error::system("open", &path, &error);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed)?;
+        let page = Mapping::new(&file, 0, BLOCK).map_err(|error| match error.raw_os_error() {
+            None => Error::NotALog {
+                path: path.clone(),
+                why: "the control page is cut short",
+            },
+            Some(_) => failed(error),
+        })?;
+        let (id, segment_bytes) = read_fixed(&page, &path)?;
+        let control = Control {
+            page,
+            file,
+            dir: dir.to_owned(),
+            id,
+            segment_bytes,
+            saving: Mutex::new(()),
+        };
+        control.awaken(identity(&control.file).map_err(failed)?)?;
+        Ok(control)
+    }
+
+    /// Makes the live words those of this boot, once.
+    pub(super) fn awaken(&self, identity: u64) -> Result<()> {
+        if self.page.load_long(IDENTITY) == identity {
+            return Ok(());
+        }
+        let _alone = self.lock()?;
+        if self.page.load_long(IDENTITY) == identity {
+            return Ok(());
+        }
+        let ownership = self.saved::<Ownership>()?;
+        let run = self.saved::<Run>()?;
+        let end = recover::end(self, &ownership, &run, self.word())?;
+        if end.run > run.run {
+            self.save(|run: &mut Run| {
+                run.number += 1;
+                (run.run, run.began, run.lsn) = (end.run, end.lsn, end.lsn);
+            })?;
+        }
+        for at in [SHIPPED, MIRRORED, HOLD, LEASE] {
+            self.page.store_long(at, 0);
+        }
+        for at in [BELL_WAITING, MIRROR_WAITING] {
+            self.page.store(at, 0);
+        }
+        self.page.store_long(DURABLE, end.lsn.0);
+        let word = Word::new(ownership.epoch, ownership.sealed, end.lsn);
+        self.page.store_long(WORD, word.encode());
+        self.page.store_long(IDENTITY, identity);
+        Ok(())
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn segment_bytes(&self) -> u32 {
+        self.segment_bytes
+    }
+
+    pub fn word(&self) -> Word {
+        Word::decode(self.page.load_long(WORD))
+    }
+
+    /// Moves the commit position from `old` to `lsn`; fails if the word is another meanwhile.
+    pub fn commit(&self, old: Word, lsn: Lsn) -> std::result::Result<Word, Word> {
+        let new = Word { lsn, ..old };
+        let swapped = self.page.exchange_long(WORD, old.encode(), new.encode());
+        swapped.map(|()| new).map_err(Word::decode)
+    }
+
+    /// Seals the log in memory: from here on nothing is acknowledged, dead or frozen writers
+    /// included. It binds for good once [`Control::save_seal`] has returned.
+    pub fn seal(&self) -> Word {
+        let mut old = self.word();
+        loop {
+            let new = Word {
+                sealed: true,
+                ..old
+            };
+            match self.page.exchange_long(WORD, old.encode(), new.encode()) {
+                Ok(()) => return new,
+                Err(now) => old = Word::decode(now),
+            }
+        }
+    }
+
+    /// Makes the seal durable; the log then ends where it was sealed, whatever lies above.
+    pub fn save_seal(&self) -> Result<Word> {
+        let word = self.word();
+        debug_assert!(word.sealed, "sealed first");
+        self.save(|ownership: &mut Ownership| {
+            ownership.number += 1;
+            ownership.sealed = true;
+            ownership.lsn = word.lsn;
+        })?;
+        Ok(word)
+    }
+
+    /// Takes back a seal that nobody was told of. Appenders that met it stay refused until they
+    /// open the log again.
+    pub fn unseal(&self) -> Result<Word> {
+        let word = self.word();
+        self.save(|ownership: &mut Ownership| {
+            ownership.number += 1;
+            ownership.sealed = false;
+            ownership.lsn = word.lsn;
+        })?;
+        let open = Word {
+            sealed: false,
+            ..word
+        };
+        self.page.store_long(WORD, open.encode());
+        Ok(open)
+    }
+
+    /// Gives a sealed copy to this node: it is served under `epoch` from `lsn` on.
+    pub fn grant(&self, epoch: Epoch, lsn: Lsn) -> Result<()> {
+        self.save(|ownership: &mut Ownership| {
+            let number = ownership.number + 1;
+            *ownership = Ownership {
+                number,
+                epoch,
+                sealed: false,
+                lsn,
+            };
+        })?;
+        let word = Word::new(epoch, false, lsn);
+        self.page.store_long(WORD, word.encode());
+        Ok(())
+    }
+
+    /// Moves the end of a sealed copy: its bytes below `lsn` are those of the source.
+    pub fn advance(&self, epoch: Epoch, lsn: Lsn) {
+        let word = Word::new(epoch, true, lsn);
+        self.page.store_long(WORD, word.encode());
+    }
+
+    /// What of one kind survives a power cut.
+    pub fn saved<B: Block>(&self) -> Result<B> {
+        let read = |at: usize| {
+            let mut bytes = [0; saved::LEN];
+            self.page.copy_out(at, &mut bytes);
+            B::decode(&bytes)
+        };
+        let blocks = B::AT.map(read).into_iter().flatten();
+        blocks.max_by_key(B::number).ok_or_else(|| Error::NotALog {
+            path: self.dir.join(FILE),
+            why: "no saved state of the log is whole; take a shadow",
+        })
+    }
+
+    /// Changes what survives a power cut; durable when this returns. `change` counts it up. Only
+    /// the one who writes blocks of this kind may do this: the appender, or the sidecar.
+    pub fn save<B: Block>(&self, change: impl FnOnce(&mut B)) -> Result<B> {
+        let _turn = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut block = self.saved::<B>()?;
+        change(&mut block);
+        self.page.copy_in(block.place(), &block.encode());
+        let synced = self.file.sync_data();
+        synced.map_err(|error| Error::system("sync", &self.dir.join(FILE), &error))?;
+        Ok(block)
+    }
+
+    /// The lock among processes that open the log; a process that dies lets it go.
+    fn lock(&self) -> Result<Unlock<'_>> {
+        let until = Instant::now() + AWAKEN_MAX;
+        loop {
+            match self.file.try_lock() {
+                Ok(()) => return Ok(Unlock(&self.file)),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => {
+                    let error = std::io::Error::from(error);
+                    return Err(Error::system("lock", &self.dir.join(FILE), &error));
+                }
+            }
+        }
+    }
+
+    /// Everything below is on stable storage here.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.page.load_long(DURABLE))
+    }
+
+    pub(super) fn set_durable(&self, lsn: Lsn) {
+        self.page.store_long(DURABLE, lsn.0);
+    }
+
+    /// Everything below was sent to a peer.
+    pub fn shipped(&self) -> Lsn {
+        Lsn(self.page.load_long(SHIPPED))
+    }
+
+    pub fn set_shipped(&self, lsn: Lsn) {
+        self.page.store_long(SHIPPED, lsn.0);
+    }
+
+    /// Everything below is on stable storage at a peer.
+    pub fn mirrored(&self) -> Lsn {
+        Lsn(self.page.load_long(MIRRORED))
+    }
+
+    /// Says how far a peer has everything durably, and wakes who waits for that.
+    pub fn set_mirrored(&self, lsn: Lsn) {
+        self.page.store_long(MIRRORED, lsn.0);
+        self.page.add(MIRROR_BELL, 1);
+        if self.page.load_ordered(MIRROR_WAITING) > 0 {
+            self.page.wake(MIRROR_BELL);
+        }
+    }
+
+    /// Waits for a change of [`Control::mirrored`], at most `limit`, unless `done` already.
+    pub(super) fn wait_mirrored(&self, limit: Duration, done: impl Fn(Lsn) -> bool) {
+        self.page.add(MIRROR_WAITING, 1);
+        let seen = self.page.load_ordered(MIRROR_BELL);
+        if !done(self.mirrored()) {
+            self.page.wait(MIRROR_BELL, seen, Some(limit));
+        }
+        self.page.subtract(MIRROR_WAITING, 1);
+    }
+
+    /// Segments at or above this are not used again: somebody still reads them. 0 holds nothing.
+    pub fn hold(&self) -> Lsn {
+        Lsn(self.page.load_long(HOLD))
+    }
+
+    pub fn set_hold(&self, lsn: Lsn) {
+        self.page.store_long(HOLD, lsn.0);
+    }
+
+    /// Until when ([`boottime`]) writers may acknowledge; 0 means for ever.
+    pub fn set_lease(&self, deadline: Duration) {
+        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.page.store_long(LEASE, nanos);
+    }
+
+    /// Nobody may acknowledge any more.
+    pub fn lease_is_over(&self) -> bool {
+        match self.page.load_long(LEASE) {
+            0 => false,
+            deadline => boottime().as_nanos() >= u128::from(deadline),
+        }
+    }
+
+    /// Tells the sidecar that there is more, if it sleeps.
+    pub(super) fn ring(&self) {
+        self.page.add(BELL, 1);
+        if self.page.load_ordered(BELL_WAITING) > 0 {
+            self.page.wake(BELL);
+        }
+    }
+
+    /// How often the bell was rung; [`Control::wait_bell`] returns once that is another number.
+    pub fn bell(&self) -> u32 {
+        self.page.load_ordered(BELL)
+    }
+
+    /// Waits until the bell is rung again, at most `limit`.
+    pub fn wait_bell(&self, seen: u32, limit: Duration) {
+        self.page.add(BELL_WAITING, 1);
+        self.page.wait(BELL, seen, Some(limit));
+        self.page.subtract(BELL_WAITING, 1);
+    }
+
+    /// Says that somebody waits at the bell by means of his own, or does not any more.
+    pub fn set_waiting(&self, waiting: bool) {
+        match waiting {
+            true => self.page.add(BELL_WAITING, 1),
+            false => self.page.subtract(BELL_WAITING, 1),
+        };
+    }
+
+    /// Where the bell lies, for a futex operation of a ring; valid as long as `self`.
+    pub fn bell_address(&self) -> *const std::sync::atomic::AtomicU32 {
+        self.page.address(BELL)
+    }
+}
+
+/// Lets the file's lock go.
+struct Unlock<'a>(&'a File);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        // A lock that can't be let go goes with the descriptor.
+        let _ = self.0.unlock();
+    }
+}
+
+/// The clock of leases: it goes on while the machine sleeps, and nobody sets it.
+pub fn boottime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// This boot and this very file: a copy, and a page from before a power cut, have another.
+fn identity(file: &File) -> std::io::Result<u64> {
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id")?;
+    let meta = file.metadata()?;
+    let place = [meta.dev().to_le_bytes(), meta.ino().to_le_bytes()].concat();
+    Ok(xxh3_64(&[boot, place].concat()).max(1))
+}
+
+fn fixed(id: PartitionId, segment_bytes: u32, page: &mut [u8]) {
+    page[..8].copy_from_slice(&MAGIC);
+    page[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    page[12..16].copy_from_slice(&segment_bytes.to_le_bytes());
+    page[16..24].copy_from_slice(&id.0.to_le_bytes());
+    let crc = crc32fast::hash(&page[..24]);
+    page[24..FIXED_LEN].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn read_fixed(page: &Mapping, path: &Path) -> Result<(PartitionId, u32)> {
+    let wrong = |why| Error::NotALog {
+        path: path.to_owned(),
+        why,
+    };
+    let mut bytes = [0; FIXED_LEN];
+    page.copy_out(0, &mut bytes);
+    if bytes[..8] != MAGIC {
+        return Err(wrong("it does not begin as a control page does"));
+    }
+    let found = u32_at(&bytes, 8);
+    if found != VERSION {
+        return Err(Error::Version {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        });
+    }
+    if u32_at(&bytes, 24) != crc32fast::hash(&bytes[..24]) {
+        return Err(wrong("the head of the control page is damaged"));
+    }
+    let segment_bytes = u32_at(&bytes, 12);
+    if !SEGMENT_BYTES.contains(&segment_bytes) || !segment_bytes.is_multiple_of(BLOCK as u32) {
+        return Err(wrong(
+            "the segment length in the control page is impossible",
+        ));
+    }
+    Ok((PartitionId(u64_at(&bytes, 16)), segment_bytes))
+}

@@ -1,0 +1,224 @@
+//! What is appended is read, in order, once, by whoever asks, across segments and openings.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use foreshadow_wal::Lsn;
+use foreshadow_wal::log::{Appender, Control, Durability, Error, Kind, Options, Scanner};
+use tempfile::tempdir;
+
+use crate::support::{
+    SEGMENT, copy, files, fill, open, options, payload, read, read_dir, segments,
+};
+
+#[test]
+fn what_is_appended_is_read_in_order_across_segments_and_openings() {
+    let dir = tempdir().expect("a directory");
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let appender = open(dir.path());
+        expected.extend(fill(&appender, 60));
+        assert_eq!(read(appender.control()).expect("readable"), expected);
+    }
+    assert!(segments(dir.path()).len() > 3, "several segments");
+    assert_eq!(read_dir(dir.path()).expect("readable"), expected);
+    let other = tempdir().expect("a directory");
+    let moved = copy(dir.path(), other.path());
+    assert_eq!(
+        read_dir(&moved).expect("readable"),
+        expected,
+        "as after a power cut"
+    );
+}
+
+#[test]
+fn threads_share_groups_and_each_record_is_there_once() {
+    const THREADS: u32 = 16;
+    const EACH: u32 = 100;
+    for groups_in_flight in [1, 4] {
+        let dir = tempdir().expect("a directory");
+        let options = Options {
+            groups_in_flight,
+            ..options()
+        };
+        let appender = Appender::open(dir.path(), &options).expect("a log");
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let appender = &appender;
+                scope.spawn(move || {
+                    let mut last = Lsn(0);
+                    for index in 0..EACH {
+                        let bytes = [thread.to_le_bytes(), index.to_le_bytes()].concat();
+                        let lsn = appender.append(Kind(1), &bytes).expect("appended");
+                        assert!(lsn > last, "one after another");
+                        assert!(appender.position() > lsn, "acknowledged");
+                        last = lsn;
+                    }
+                });
+            }
+        });
+        let records = read(appender.control()).expect("readable");
+        let different: BTreeSet<_> = records.iter().map(|(_, _, bytes)| bytes).collect();
+        let count = (THREADS * EACH) as usize;
+        assert_eq!((records.len(), different.len()), (count, count));
+        let groups = groups(appender.control());
+        assert!(groups < count, "{groups} groups for {count} records");
+    }
+}
+
+fn groups(control: &Control) -> usize {
+    let mut scanner = Scanner::new(control).expect("readable");
+    let mut count = 0;
+    while scanner.next_group().expect("whole").is_some() {
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_batch_is_one_group_and_the_longest_fits_exactly() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let payloads: Vec<_> = (0..100).map(payload).collect();
+    let batch: Vec<_> = payloads.iter().map(|p| (Kind(3), &p[..])).collect();
+    let mut places = Vec::new();
+    let end = appender.append_batch(&batch, |lsn| places.push(lsn));
+    assert_eq!(end.expect("appended"), appender.position());
+    assert_eq!((groups(appender.control()), places.len()), (1, 100));
+    // A segment without its head, the group's header and the record's.
+    let longest = SEGMENT as usize - 4096 - 64 - 16;
+    appender
+        .append(Kind(4), &vec![1; longest])
+        .expect("it fits");
+    let error = appender.append(Kind(4), &vec![1; longest + 1]);
+    assert!(matches!(error, Err(Error::TooLong { .. })), "{error:?}");
+    assert_eq!(read(appender.control()).expect("readable").len(), 101);
+}
+
+#[test]
+fn an_empty_batch_and_an_empty_record_are_fine() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let before = appender.position();
+    assert_eq!(appender.append_batch(&[], |_| ()).expect("nothing"), before);
+    appender.append(Kind(9), &[]).expect("appended");
+    let records = read(appender.control()).expect("readable");
+    assert_eq!(records.len(), 1);
+    assert_eq!((records[0].1, &records[0].2[..]), (9, &[][..]));
+}
+
+#[test]
+fn released_segments_are_used_again_and_their_old_bytes_are_no_records() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let mut kept = Vec::new();
+    for round in 0..12 {
+        kept = fill(&appender, 40);
+        let first = appender.release(kept[0].0).expect("released");
+        assert!(first <= kept[0].0, "what is needed is kept");
+        let records = read(appender.control()).expect("readable");
+        assert!(records.ends_with(&kept), "round {round}");
+        assert!(records.iter().all(|(lsn, _, _)| *lsn >= first));
+    }
+    let (used, spare) = (segments(dir.path()).len(), files(dir.path(), "spare").len());
+    assert!(
+        used <= 6 && spare <= 2,
+        "{used} segments and {spare} spares"
+    );
+    drop(appender);
+    let other = tempdir().expect("a directory");
+    let records = read_dir(&copy(dir.path(), other.path())).expect("readable");
+    assert!(records.ends_with(&kept), "after a power cut");
+}
+
+#[test]
+fn what_the_sidecar_holds_is_not_used_again() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let all = fill(&appender, 80);
+    appender.control().set_hold(all[5].0);
+    let position = appender.position();
+    appender.release(position).expect("released");
+    let records = read(appender.control()).expect("readable");
+    assert!(records.ends_with(&all[5..]));
+    appender.control().set_hold(Lsn(0));
+    let first = appender.release(position).expect("released");
+    let mut late = Scanner::from(appender.control(), all[5].0);
+    let error = late.next_group().err();
+    assert!(matches!(error, Some(Error::Gone { .. })), "{error:?}");
+    assert!(first > all[5].0);
+}
+
+#[test]
+fn the_bell_wakes_who_tails() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let started = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let tail = scope.spawn(|| {
+            let control = Control::open(dir.path()).expect("a log");
+            let mut scanner = Scanner::new(&control).expect("a reader");
+            let (mut count, mut sleeps) = (0, 0);
+            while count < 50 {
+                let seen = control.bell();
+                started.store(true, Ordering::SeqCst);
+                match scanner.next_group().expect("whole") {
+                    Some(group) => count += group.records().count(),
+                    None => {
+                        sleeps += 1;
+                        control.wait_bell(seen, Duration::from_secs(20));
+                    }
+                }
+            }
+            sleeps
+        });
+        while !started.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        fill(&appender, 50);
+        let sleeps = tail.join().expect("the tail ends");
+        assert!(sleeps <= 51, "woken once per append at most: {sleeps}");
+    });
+}
+
+#[test]
+fn a_mirrored_append_returns_when_the_mirror_has_it_and_says_when_it_has_not() {
+    let dir = tempdir().expect("a directory");
+    let timeout = Duration::from_millis(50);
+    let options = Options {
+        durability: Durability::Mirrored { timeout },
+        ..options()
+    };
+    let appender = Appender::open(dir.path(), &options).expect("a log");
+    let began = Instant::now();
+    let error = appender.append(Kind(1), b"alone");
+    assert!(matches!(error, Err(Error::NotMirrored { .. })), "{error:?}");
+    assert!(began.elapsed() >= timeout);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let control = Control::open(dir.path()).expect("a log");
+            while !done.load(Ordering::SeqCst) {
+                let seen = control.bell();
+                control.set_mirrored(control.word().lsn);
+                control.wait_bell(seen, Duration::from_millis(20));
+            }
+        });
+        let long = Options {
+            durability: Durability::Mirrored {
+                timeout: Duration::from_secs(20),
+            },
+            ..options
+        };
+        drop(appender);
+        let appender = Appender::open(dir.path(), &long).expect("a log");
+        for index in 0..100 {
+            let lsn = appender.append(Kind(1), &payload(index)).expect("mirrored");
+            assert!(appender.control().mirrored() > lsn);
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    let records = read_dir(dir.path()).expect("readable");
+    assert_eq!(records.len(), 101, "what was not confirmed is durable here");
+}
