@@ -53,6 +53,9 @@ impl Report {
     pub fn case(&mut self, case: &str, figure: Figure, bound: Bound<'_>, bar: Bar) {
         let (Figure(ours, unit), Bound(limit, bound_name)) = (figure, bound);
         let ratio = ours / limit;
+        if !ratio.is_finite() {
+            self.fail(format!("{case}: {ours} {unit} of {limit} was not measured"));
+        }
         let mut object = json!({
             "case": case, "ours": ours, "unit": unit,
             "bound": limit, "bound_name": bound_name, "ratio": ratio,

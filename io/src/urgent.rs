@@ -95,7 +95,7 @@ const IOPRIO_NORMAL: libc::c_long = 2 << 13 | 4;
 /// real-time I/O too (ioprio_set(2)), and mq-deadline dispatches no other request while one of that
 /// class is under way, nor afterwards until something else runs the queue. An application's commit
 /// stood still for 3 to 8 ms behind ours.
-pub(crate) fn ask_realtime() -> bool {
+pub fn ask_realtime() -> bool {
     // SAFETY: ioprio_set(2) takes numbers and touches no memory of ours. Where it fails, I/O is as
     // the kernel has it.
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_THREAD, 0, IOPRIO_NORMAL) };

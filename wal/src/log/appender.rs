@@ -56,8 +56,8 @@ pub struct Options {
     /// Length of a segment, and so of the longest batch: 64 KiB to 1 GiB, whole blocks.
     pub segment_bytes: u32,
     pub durability: Durability,
-    /// Groups written at the same time, 1 to 64. One is best where a thread that waits for the
-    /// disk is woken at once; some hide the wait for a processor on a machine that is busy.
+    /// Groups written at the same time, 1 to 64. More than one hides the wait for a processor on a
+    /// busy machine; with many, groups are small and writes many.
     pub groups_in_flight: u32,
 }
 
@@ -67,7 +67,7 @@ impl Default for Options {
             id: PartitionId(0),
             segment_bytes: 4 << 20,
             durability: Durability::Local,
-            groups_in_flight: 4,
+            groups_in_flight: 2,
         }
     }
 }

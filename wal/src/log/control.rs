@@ -225,6 +225,12 @@ impl Control {
         swapped.map(|()| new).map_err(Word::decode)
     }
 
+    /// Makes the page writable to this process ahead of a seal: the first store after the page went
+    /// to the disk is a page fault, which may wait for the file system.
+    pub fn warm(&self) {
+        self.page.add(BELL_WAITING, 0);
+    }
+
     /// Seals the log in memory: from here on nothing is acknowledged, dead or frozen writers
     /// included. It binds for good once [`Control::save_seal`] has returned.
     pub fn seal(&self) -> Word {

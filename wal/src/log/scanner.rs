@@ -3,6 +3,8 @@
 //! Invariant: a group that is handed out lies below the commit word that was looked at before it
 //! was read, so what a crashed or fenced writer left above it is never seen.
 
+use std::ops::Deref;
+
 use super::control::Control;
 use super::error::{Error, Result};
 use super::group::{self, Header, Records};
@@ -14,10 +16,10 @@ use crate::lsn::Lsn;
 /// Bytes read at once.
 const AHEAD: usize = 256 << 10;
 
-/// A reader of one log; any number of them, in any process.
+/// A reader of one log; any number of them, in any process. It borrows or owns the control page.
 #[derive(Debug)]
-pub struct Scanner<'a> {
-    control: &'a Control,
+pub struct Scanner<C> {
+    control: C,
     reader: Reader,
     at: Lsn,
 }
@@ -40,15 +42,15 @@ impl<'a> Group<'a> {
     }
 }
 
-impl<'a> Scanner<'a> {
+impl<C: Deref<Target = Control>> Scanner<C> {
     /// Reads from the oldest group that is kept.
-    pub fn new(control: &'a Control) -> Result<Scanner<'a>> {
+    pub fn new(control: C) -> Result<Scanner<C>> {
         let first = control.saved::<Run>()?.first;
         Ok(Scanner::from(control, first))
     }
 
     /// Reads from `at`, where a group begins or will begin.
-    pub fn from(control: &'a Control, at: Lsn) -> Scanner<'a> {
+    pub fn from(control: C, at: Lsn) -> Scanner<C> {
         let reader = Reader::new(control.layout(), AHEAD);
         Scanner {
             control,

@@ -29,7 +29,7 @@ pub fn read(control: &Control) -> Result<Records> {
     read_with(Scanner::new(control)?)
 }
 
-pub fn read_with(mut scanner: Scanner<'_>) -> Result<Records> {
+pub fn read_with(mut scanner: Scanner<&Control>) -> Result<Records> {
     let mut records = Records::new();
     while let Some(group) = scanner.next_group()? {
         let found = group.records();

@@ -154,8 +154,12 @@ impl Queue {
         }
     }
 
+    /// A write that is worth its while: with more of them under way a group has to be larger.
+    /// Measured with 4 and 16 threads on two cores: writing every record at once gave as many
+    /// appends as there were writes, waiting for others gave fewer writes and more appends.
     fn may_lead(&self) -> bool {
-        let waiting = self.open.is_some() || !self.ready.is_empty();
+        let open = self.open.as_ref().map_or(0, |open| open.builder.records());
+        let waiting = !self.ready.is_empty() || open > 0 && open >= self.in_flight;
         waiting && self.failure.is_none() && self.in_flight < self.in_flight_max
     }
 
