@@ -26,7 +26,7 @@ use super::control::{self, Control, Creation, Word};
 use super::error::{Error, Result};
 use super::group::Kind;
 use super::saved::{Ownership, Run};
-use super::segment::{Layout, Writers};
+use super::segment::{Layout, Slots, Writers};
 use super::{BLOCK, mirror};
 use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
@@ -171,11 +171,7 @@ impl Appender {
             run.first = begin;
             run.lsn = run.lsn.max(position);
         })?;
-        for retired in self.log.layout.list()? {
-            if retired < number {
-                self.log.layout.retire(retired)?;
-            }
-        }
+        self.log.writers.trim(number)?;
         Ok(begin)
     }
 
@@ -188,6 +184,14 @@ impl Appender {
             Ok(ownership) => sealed(&ownership, word),
             Err(error) => error,
         }
+    }
+}
+
+impl Opened {
+    /// The file of a segment, for writing.
+    fn writer(&self, number: u64) -> Result<Arc<File>> {
+        let first = || Ok(self.layout.number(self.control.saved::<Run>()?.first));
+        self.writers.get(number, first)
     }
 }
 
@@ -252,8 +256,9 @@ fn create(dir: &Path, options: &Options) -> Result<()> {
         id: options.id,
         segment_bytes: bytes,
     };
-    if layout.open(0)?.is_none() {
-        layout.make(0)?;
+    let mut slots = Slots::new(layout);
+    if slots.open(0)?.is_none() {
+        slots.make(0, 0)?;
     }
     let creation = Creation {
         id: options.id,

@@ -71,7 +71,8 @@ fn refuse_damage(reader: &mut Reader, end: &End, ownership: &Ownership, seen: Wo
     let damaged = |why| Err(Error::Damaged { at, why });
     let layout = reader.layout().clone();
     let plausible = seen == Word::new(ownership.epoch, false, seen.lsn);
-    if plausible && seen.lsn > at && layout.open(layout.number(seen.lsn))?.is_some() {
+    let there = layout.number(seen.lsn);
+    if plausible && seen.lsn > at && reader.slots().open(there)?.is_some() {
         return damaged("the commit word on the disk lies behind it");
     }
     let knows = |group: Option<Header>| {
@@ -85,7 +86,13 @@ fn refuse_damage(reader: &mut Reader, end: &End, ownership: &Ownership, seen: Wo
         }
         here = here.after(BLOCK as u64);
     }
-    for far in layout.list()?.into_iter().filter(|number| *number > near) {
+    let far: Vec<u64> = reader
+        .slots()
+        .look()?
+        .range(near + 1..)
+        .map(|(n, _)| *n)
+        .collect();
+    for far in far {
         if knows(reader.group_at(layout.begin(far), ANYWHERE)?) {
             return damaged("a later segment says that it was acknowledged");
         }

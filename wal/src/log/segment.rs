@@ -1,10 +1,12 @@
-//! Segments: files of one length, zero-filled when made and used again as they are.
+//! Segments and the files that they lie in, the slots.
 //!
 //! A position is a byte in the row of all segments, heads included: segment number and offset are
-//! its quotient and remainder. Writing into blocks that were written before needs no metadata, so
-//! a group is on stable storage after one write; that is what filling with zeros is for. A segment
-//! that is not needed any more becomes a spare and keeps its old bytes: their positions are not
-//! those that a reader looks for.
+//! its quotient and remainder. A slot is a file of one segment's length, zero-filled when it is
+//! made; its head says which segment lies in it. Writing into blocks that were written before needs
+//! no metadata, so a group is on stable storage after one write: that is what filling with zeros is
+//! for. A slot whose segment is not kept any more takes another one and keeps its old bytes: their
+//! positions are not those that a reader looks for. So a log is a bounded set of files, however
+//! long it runs.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,11 +27,10 @@ const MAGIC: [u8; 8] = *b"FSHSEGM\n";
 const FIXED_LEN: usize = 36;
 /// How much is written at once while zero-filling.
 const FILL: usize = 256 << 10;
-/// Spare segments kept for later use.
+/// Free slots kept for later use.
 const SPARES: usize = 2;
 const SUFFIX: &str = "segment";
-const SPARE: &str = "spare";
-const MAKING: &str = "making";
+const MAKING: &str = "new.making";
 
 /// Where segments lie and how long they are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,8 +76,9 @@ impl Layout {
         self.segment_bytes as usize - BLOCK
     }
 
-    pub fn path(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number:012x}.{SUFFIX}"))
+    /// The file of a slot.
+    pub fn path(&self, slot: u32) -> PathBuf {
+        self.dir.join(format!("{slot:06}.{SUFFIX}"))
     }
 
     fn head(&self, number: u64) -> Bytes {
@@ -92,19 +94,8 @@ impl Layout {
         head
     }
 
-    /// Opens a segment for reading; `None` if there is none of this number.
-    pub fn open(&self, number: u64) -> Result<Option<File>> {
-        let path = self.path(number);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::system("open", &path, &error)),
-        };
-        self.check(&file, number, &path)?;
-        Ok(Some(file))
-    }
-
-    fn check(&self, file: &File, number: u64, path: &Path) -> Result<()> {
+    /// Which segment lies in a slot's file.
+    fn number_in(&self, file: &File, path: &Path) -> Result<u64> {
         let wrong = |why| Error::NotALog {
             path: path.to_owned(),
             why,
@@ -129,55 +120,121 @@ impl Layout {
         if u32_at(&head, 32) != crc32fast::hash(&head[..32]) {
             return Err(wrong("the head of the segment is damaged"));
         }
-        let base = number * u64::from(self.segment_bytes);
-        if u64_at(&head, 24) != base || u64_at(&head, 16) != self.id.0 {
-            return Err(wrong("the segment belongs to another place or another log"));
+        let base = u64_at(&head, 24);
+        let whole = base.is_multiple_of(u64::from(self.segment_bytes));
+        if u64_at(&head, 16) != self.id.0 || !whole {
+            return Err(wrong("the segment belongs to another log"));
         }
+        Ok(base / u64::from(self.segment_bytes))
+    }
+}
+
+/// Which segment lies in which slot; looked up again when a segment is not where it was.
+#[derive(Debug)]
+pub struct Slots {
+    layout: Layout,
+    by_number: BTreeMap<u64, u32>,
+}
+
+impl Slots {
+    pub fn new(layout: Layout) -> Slots {
+        let by_number = BTreeMap::new();
+        Slots { layout, by_number }
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Opens the slot of a segment for reading; `None` if none holds it.
+    pub fn open(&mut self, number: u64) -> Result<Option<(u32, File)>> {
+        for known in [true, false] {
+            if !known {
+                self.look()?;
+            }
+            let Some(slot) = self.by_number.get(&number) else {
+                continue;
+            };
+            let path = self.layout.path(*slot);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::system("open", &path, &error)),
+            };
+            if self.layout.number_in(&file, &path)? == number {
+                return Ok(Some((*slot, file)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Segments and their slots, as they are now. A damaged head is an error.
+    pub fn look(&mut self) -> Result<&BTreeMap<u64, u32>> {
+        let layout = &self.layout;
+        let failed = |error| Error::system("list", &layout.dir, &error);
+        self.by_number.clear();
+        for entry in std::fs::read_dir(&layout.dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let slot = stem.and_then(|stem| stem.parse::<u32>().ok());
+            let Some(slot) = slot.filter(|slot| layout.path(*slot) == path) else {
+                continue;
+            };
+            let opened = File::open(&path).map_err(|e| Error::system("open", &path, &e))?;
+            let number = layout.number_in(&opened, &path)?;
+            self.by_number.insert(number, slot);
+        }
+        Ok(&self.by_number)
+    }
+
+    /// Puts segment `number` into a slot that holds none from `first` on, or into a new one.
+    /// Durable, name included, when this returns.
+    pub fn make(&mut self, number: u64, first: u64) -> Result<()> {
+        self.look()?;
+        let mut free = self.by_number.range(..first).map(|(_, slot)| *slot);
+        let (slot, made) = match free.next() {
+            Some(slot) => (slot, self.layout.path(slot)),
+            None => {
+                let next = self.by_number.values().max().map_or(0, |slot| slot + 1);
+                (next, self.layout.fill()?)
+            }
+        };
+        let path = self.layout.path(slot);
+        let failed = |error| Error::system("make", &path, &error);
+        let file = OpenOptions::new().write(true).open(&made).map_err(failed)?;
+        let head = self.layout.head(number);
+        file.write_all_at(&head, 0).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        if made != path {
+            std::fs::rename(&made, &path).map_err(failed)?;
+            self.layout.sync_names()?;
+        }
+        self.by_number.insert(number, slot);
         Ok(())
     }
 
-    /// Numbers of all segments, ascending.
-    pub fn list(&self) -> Result<Vec<u64>> {
-        let mut numbers: Vec<u64> = self
-            .named(SUFFIX)?
-            .iter()
-            .filter_map(|path| u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok())
-            .collect();
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    fn named(&self, suffix: &str) -> Result<Vec<PathBuf>> {
-        let failed = |error| Error::system("list", &self.dir, &error);
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|found| found == suffix) {
-                paths.push(path);
-            }
+    /// Deletes free slots beyond those that are kept for later, the last ones first. A slot in
+    /// front of one that is in use stays.
+    pub fn trim(&mut self, first: u64) -> Result<()> {
+        self.look()?;
+        let free = self.by_number.range(..first).map(|(_, slot)| *slot);
+        let mut free: Vec<u32> = free.collect();
+        free.sort_unstable();
+        let mut last = self.by_number.values().max().copied();
+        while free.len() > SPARES && free.last() == last.as_ref() {
+            let path = self.layout.path(free.pop().expect("more than the spares"));
+            let removed = std::fs::remove_file(&path);
+            removed.map_err(|error| Error::system("remove", &path, &error))?;
+            last = last.and_then(|slot| slot.checked_sub(1));
         }
-        Ok(paths)
+        Ok(())
     }
+}
 
-    /// Makes segment `number`: of a spare if there is one, else of a new file. Durable, name
-    /// included, when this returns.
-    pub fn make(&self, number: u64) -> Result<()> {
-        let path = self.path(number);
-        let made = match self.named(SPARE)?.pop() {
-            Some(spare) => spare,
-            None => self.fill()?,
-        };
-        let failed = |error| Error::system("make", &path, &error);
-        let file = OpenOptions::new().write(true).open(&made).map_err(failed)?;
-        file.write_all_at(&self.head(number), 0).map_err(failed)?;
-        file.sync_data().map_err(failed)?;
-        std::fs::rename(&made, &path).map_err(failed)?;
-        self.sync_names()
-    }
-
+impl Layout {
     /// A file of zeros, on stable storage.
     fn fill(&self) -> Result<PathBuf> {
-        let path = self.dir.join(format!("new.{MAKING}"));
+        let path = self.dir.join(MAKING);
         let zeros = vec![0; FILL.min(self.segment_bytes as usize)];
         let write = || -> std::io::Result<()> {
             let mut options = OpenOptions::new();
@@ -202,23 +259,6 @@ impl Layout {
         Ok(path)
     }
 
-    /// Puts a segment away that holds nothing that is kept: as a spare, or for good.
-    pub fn retire(&self, number: u64) -> Result<()> {
-        let path = self.path(number);
-        let spares = self.named(SPARE)?.len();
-        let done = if spares < SPARES {
-            std::fs::rename(&path, path.with_extension(SPARE))
-        } else {
-            std::fs::remove_file(&path)
-        };
-        match done {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::system("retire", &path, &error))
-            }
-            _ => Ok(()),
-        }
-    }
-
     pub fn sync_names(&self) -> Result<()> {
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
         synced.map_err(|error| Error::system("sync", &self.dir, &error))
@@ -228,36 +268,51 @@ impl Layout {
 /// The segments that an appender writes into, opened for writing that is durable when it returns.
 #[derive(Debug)]
 pub struct Writers {
-    layout: Layout,
-    slots: Mutex<BTreeMap<u64, Slot>>,
+    open: Mutex<BTreeMap<u64, Place>>,
+    slots: Mutex<Slots>,
 }
 
-type Slot = Arc<Mutex<Option<Arc<File>>>>;
+type Place = Arc<Mutex<Option<Arc<File>>>>;
 
 impl Writers {
     pub fn new(layout: Layout) -> Writers {
-        let slots = Mutex::default();
-        Writers { layout, slots }
+        Writers {
+            open: Mutex::default(),
+            slots: Mutex::new(Slots::new(layout)),
+        }
     }
 
-    /// The segment's file, made if it is not there. Who comes second waits for the first.
-    pub fn get(&self, number: u64) -> Result<Arc<File>> {
-        let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The segment's file; made in a slot that holds none from `first` on if it is not there. Who
+    /// comes second waits for the first.
+    pub fn get(&self, number: u64, first: impl Fn() -> Result<u64>) -> Result<Arc<File>> {
+        let place = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody writes two segments back.
-            slots.retain(|kept, _| kept + 2 > number);
-            Arc::clone(slots.entry(number).or_default())
+            open.retain(|kept, _| kept + 2 > number);
+            Arc::clone(open.entry(number).or_default())
         };
-        let mut file = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = place.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &*file {
             return Ok(Arc::clone(file));
         }
-        if self.layout.open(number)?.is_none() {
-            self.layout.make(number)?;
-        }
-        let path = self.layout.path(number);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = match slots.open(number)? {
+            Some((slot, _)) => slot,
+            None => {
+                slots.make(number, first()?)?;
+                slots.by_number[&number]
+            }
+        };
+        let path = slots.layout.path(slot);
+        drop(slots);
         let opened = open_durable(&path).map_err(|error| Error::system("open", &path, &error))?;
         Ok(Arc::clone(file.insert(Arc::new(opened))))
+    }
+
+    /// Deletes slots that are not needed.
+    pub fn trim(&self, first: u64) -> Result<()> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.trim(first)
     }
 }
 
@@ -276,7 +331,7 @@ fn open_durable(path: &Path) -> std::io::Result<File> {
 
 /// Reads groups by position, through a window that goes along.
 pub struct Reader {
-    layout: Layout,
+    slots: Slots,
     file: Option<(u64, File)>,
     window: Bytes,
     window_at: Lsn,
@@ -289,7 +344,7 @@ impl std::fmt::Debug for Reader {
         write!(
             f,
             "Reader({}, at {})",
-            self.layout.dir.display(),
+            self.slots.layout.dir.display(),
             self.window_at.0
         )
     }
@@ -298,7 +353,7 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     pub fn new(layout: Layout, ahead: usize) -> Reader {
         Reader {
-            layout,
+            slots: Slots::new(layout),
             file: None,
             window: Bytes::new(),
             window_at: Lsn(0),
@@ -307,14 +362,18 @@ impl Reader {
     }
 
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        &self.slots.layout
+    }
+
+    pub fn slots(&mut self) -> &mut Slots {
+        &mut self.slots
     }
 
     /// The group at `lsn`, if a whole one lies there. Nothing from `until` on is looked at: it may
     /// be in the middle of being written.
     pub fn group_at(&mut self, lsn: Lsn, until: Lsn) -> Result<Option<Header>> {
-        let rest = self.layout.rest(lsn);
-        if self.layout.offset(lsn) == 0 || !self.look(lsn, BLOCK.min(rest), until)? {
+        let rest = self.slots.layout.rest(lsn);
+        if self.slots.layout.offset(lsn) == 0 || !self.look(lsn, BLOCK.min(rest), until)? {
             return Ok(None);
         }
         let Some(header) = Header::read(self.bytes(lsn, BLOCK.min(rest))) else {
@@ -347,22 +406,23 @@ impl Reader {
         if lsn >= self.window_at && end.0 <= self.window_at.0 + self.window.len() as u64 {
             return Ok(true);
         }
-        let number = self.layout.number(lsn);
+        let number = self.slots.layout.number(lsn);
         if self.file.as_ref().is_none_or(|(open, _)| *open != number) {
-            self.file = self.layout.open(number)?.map(|file| (number, file));
+            let opened = self.slots.open(number)?;
+            self.file = opened.map(|(_, file)| (number, file));
         }
         let Some((_, file)) = &self.file else {
             return Ok(false);
         };
-        let most = self.layout.rest(lsn).min((until.0 - lsn.0) as usize);
+        let most = self.slots.layout.rest(lsn).min((until.0 - lsn.0) as usize);
         let want = len.max(self.ahead).min(most);
         self.window.clear();
         self.window.resize(want, 0);
         self.window_at = lsn;
-        let read = file.read_exact_at(&mut self.window, self.layout.offset(lsn));
+        let read = file.read_exact_at(&mut self.window, self.slots.layout.offset(lsn));
         read.map_err(|error| {
             self.window.clear();
-            Error::system("read", &self.layout.path(number), &error)
+            Error::system("read", &self.slots.layout.dir, &error)
         })?;
         Ok(true)
     }

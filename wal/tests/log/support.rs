@@ -65,11 +65,32 @@ pub fn fill(appender: &Appender, count: u32) -> Records {
     records
 }
 
+/// Files of segments, in the order of the segments.
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = paths
+        .filter_map(|path| Some((base(&path)?, path)))
+        .collect();
+    paths.sort();
+    paths.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Where the segment in a file begins.
+pub fn base(path: &Path) -> Option<u64> {
+    let head = fs::read(path).ok()?;
+    let is_segment = path.extension().is_some_and(|found| found == "segment");
+    is_segment.then(|| u64::from_le_bytes(head[24..32].try_into().expect("eight bytes")))
+}
+
 /// A group's header lies at `at`.
 pub fn lies_at(dir: &Path, at: Lsn) -> bool {
-    let number = at.0 / u64::from(SEGMENT);
-    let file = fs::File::open(dir.join(format!("{number:012x}.segment")));
-    let Ok(file) = file else { return false };
+    let begin = at.0 / u64::from(SEGMENT) * u64::from(SEGMENT);
+    let holds = |path: &PathBuf| base(path) == Some(begin);
+    let Some(path) = segments(dir).into_iter().find(holds) else {
+        return false;
+    };
+    let file = fs::File::open(path).expect("a segment");
     let mut head = [0; 4096];
     let read = file.read_exact_at(&mut head, at.0 % u64::from(SEGMENT));
     read.is_ok() && Header::read(&head).is_some_and(|header| header.lsn == at)
@@ -81,19 +102,4 @@ pub fn payload(index: u32) -> Vec<u8> {
     let mut bytes = vec![index as u8; len];
     bytes[..4].copy_from_slice(&index.to_le_bytes());
     bytes
-}
-
-/// Files of segments, by number.
-pub fn segments(dir: &Path) -> Vec<PathBuf> {
-    files(dir, "segment")
-}
-
-pub fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("a directory");
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|found| found == suffix))
-        .collect();
-    paths.sort();
-    paths
 }

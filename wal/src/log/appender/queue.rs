@@ -275,8 +275,8 @@ fn write(appender: &Appender, lsn: Lsn, bytes: &[u8]) -> Result<()> {
     }
     let layout = &appender.log.layout;
     let (number, offset) = (layout.number(lsn), layout.offset(lsn));
-    let file = appender.log.writers.get(number)?;
-    let failed = |error| Error::system("write", &layout.path(number), &error);
+    let file = appender.log.writer(number)?;
+    let failed = |error| Error::system("write", &layout.dir, &error);
     file.write_all_at(bytes, offset).map_err(failed)?;
     let half = u64::from(layout.segment_bytes) / 2;
     if offset < half && offset + bytes.len() as u64 >= half {
