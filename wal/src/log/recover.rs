@@ -71,7 +71,8 @@ fn refuse_damage(reader: &mut Reader, end: &End, ownership: &Ownership, seen: Wo
     let damaged = |why| Err(Error::Damaged { at, why });
     let layout = reader.layout().clone();
     let plausible = seen == Word::new(ownership.epoch, false, seen.lsn);
-    let there = layout.number(seen.lsn);
+    // A position at the very end of a segment is that segment's.
+    let there = layout.number(Lsn(seen.lsn.0.saturating_sub(1)));
     if plausible && seen.lsn > at && reader.slots().open(there)?.is_some() {
         return damaged("the commit word on the disk lies behind it");
     }

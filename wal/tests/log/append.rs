@@ -8,7 +8,9 @@ use foreshadow_wal::Lsn;
 use foreshadow_wal::log::{Appender, Control, Durability, Error, Kind, Options, Scanner};
 use tempfile::tempdir;
 
-use crate::support::{SEGMENT, copy, fill, open, options, payload, read, read_dir, segments};
+use crate::support::{
+    SEGMENT, assert_same, copy, fill, open, options, payload, read, read_dir, segments,
+};
 
 #[test]
 fn what_is_appended_is_read_in_order_across_segments_and_openings() {
@@ -17,17 +19,13 @@ fn what_is_appended_is_read_in_order_across_segments_and_openings() {
     for _ in 0..3 {
         let appender = open(dir.path());
         expected.extend(fill(&appender, 60));
-        assert_eq!(read(appender.control()).expect("readable"), expected);
+        assert_same(&read(appender.control()).expect("readable"), &expected);
     }
     assert!(segments(dir.path()).len() > 3, "several segments");
-    assert_eq!(read_dir(dir.path()).expect("readable"), expected);
+    assert_same(&read_dir(dir.path()).expect("readable"), &expected);
     let other = tempdir().expect("a directory");
     let moved = copy(dir.path(), other.path());
-    assert_eq!(
-        read_dir(&moved).expect("readable"),
-        expected,
-        "as after a power cut"
-    );
+    assert_same(&read_dir(&moved).expect("as after a power cut"), &expected);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use foreshadow_wal::log::control::boottime;
 use foreshadow_wal::log::{Appender, Control, Error, Kind};
 use tempfile::tempdir;
 
-use crate::support::{fill, open, options, read, read_dir, segments};
+use crate::support::{assert_same, fill, open, options, read, read_dir, segments};
 
 #[test]
 fn the_second_appender_is_told_who_the_first_one_is() {
@@ -46,7 +46,7 @@ fn nobody_acknowledges_after_the_lease_and_a_new_one_lets_him_go_on() {
     // One that was committed as the lease ended may be there though it was refused.
     let mut records = read(&control).expect("readable");
     records.retain(|record| kept.contains(record) || record.2 != b"in time");
-    assert_eq!(records, kept);
+    assert_same(&records, &kept);
 }
 
 #[test]
@@ -168,11 +168,7 @@ fn a_full_disk_refuses_and_space_lets_it_go_on() {
     let records = |appender: &Appender| read(appender.control()).expect("readable");
     let mut acknowledged = kept.lock().expect("a list").clone();
     acknowledged.sort();
-    assert_eq!(
-        records(&appender),
-        acknowledged,
-        "exactly what was acknowledged"
-    );
+    assert_same(&records(&appender), &acknowledged);
     let middle = acknowledged[acknowledged.len() / 2].0;
     let first = appender.release(middle).expect("released");
     let lsn = appender
@@ -180,8 +176,8 @@ fn a_full_disk_refuses_and_space_lets_it_go_on() {
         .expect("there is room again");
     acknowledged.retain(|(lsn, _, _)| *lsn >= first);
     acknowledged.push((lsn, 2, b"on".to_vec()));
-    assert_eq!(records(&appender), acknowledged);
+    assert_same(&records(&appender), &acknowledged);
     drop(appender);
-    assert_eq!(records(&open(&log)), acknowledged);
+    assert_same(&records(&open(&log)), &acknowledged);
     drop(mount);
 }

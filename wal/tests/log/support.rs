@@ -103,3 +103,12 @@ pub fn payload(index: u32) -> Vec<u8> {
     bytes[..4].copy_from_slice(&index.to_le_bytes());
     bytes
 }
+
+/// Both are the same records; says where they part, and not all of them.
+pub fn assert_same(found: &[(Lsn, u16, Vec<u8>)], expected: &[(Lsn, u16, Vec<u8>)]) {
+    let pairs = found.iter().zip(expected);
+    for (index, (one, other)) in pairs.enumerate() {
+        assert!(one == other, "record {index}: {one:?} instead of {other:?}");
+    }
+    assert_eq!(found.len(), expected.len(), "as many records");
+}
