@@ -1,4 +1,5 @@
-//! What changed: bytes to meaning and back. No sockets, no clock, no `unsafe`.
+//! What changed: bytes to meaning and back. No sockets, no `unsafe`; files and a clock only in
+//! [`log`], the native change log.
 //!
 //! | module | what it says |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | [`delta`] | what changed between two positions, and whole pages |
 //! | [`compress`] | zstd with the previous images as prefix, and the link squeezer |
 //! | [`message`] | what peers say to one another |
+//! | [`log`] | the native change log: append, seal, recover, scan |
 //! | [`sqlite`] | SQLite's WAL and WAL-index, decoded and encoded |
 //! | [`error`] | what can be wrong with bytes from outside |
 #![forbid(unsafe_code)]
@@ -24,7 +26,6 @@ pub mod ids;
 pub mod log;
 pub mod lsn;
 pub mod message;
-
 pub mod sqlite;
 pub mod time;
 pub mod version;

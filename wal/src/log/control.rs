@@ -5,6 +5,8 @@
 //! What survives a power cut: [`super::saved`]. The live words count only if they are of this boot
 //! and of this very file; otherwise whoever opens the log first finds its end again.
 
+mod live;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use map::Mapping;
-use rustix::time::{ClockId, clock_gettime};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Error, Result};
@@ -21,6 +22,8 @@ use super::saved::{self, Block, Ownership, Run};
 use super::{BLOCK, recover};
 use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
+
+pub use live::boottime;
 
 /// The file's name in the directory of a log.
 pub const FILE: &str = "control";
@@ -34,16 +37,7 @@ const AWAKEN_MAX: Duration = Duration::from_secs(30);
 const MAGIC: [u8; 8] = *b"FSHCTRL\n";
 const FIXED_LEN: usize = 28;
 const WORD: usize = 64;
-const DURABLE: usize = 128;
-const LEASE: usize = 192;
-const BELL: usize = 256;
-const BELL_WAITING: usize = 260;
-const MIRROR_BELL: usize = 264;
-const MIRROR_WAITING: usize = 268;
 const IDENTITY: usize = 320;
-const SHIPPED: usize = 384;
-const MIRRORED: usize = 392;
-const HOLD: usize = 400;
 
 /// The commit word: epoch, seal and position in one, so that one compare-and-swap decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,13 +183,7 @@ impl Control {
                 (run.run, run.began, run.lsn) = (end.run, end.lsn, end.lsn);
             })?;
         }
-        for at in [SHIPPED, MIRRORED, HOLD, LEASE] {
-            self.page.store_long(at, 0);
-        }
-        for at in [BELL_WAITING, MIRROR_WAITING] {
-            self.page.store(at, 0);
-        }
-        self.page.store_long(DURABLE, end.lsn.0);
+        self.forget_live(end.lsn);
         let word = Word::new(ownership.epoch, ownership.sealed, end.lsn);
         self.page.store_long(WORD, word.encode());
         self.page.store_long(IDENTITY, identity);
@@ -223,12 +211,6 @@ impl Control {
         let new = Word { lsn, ..old };
         let swapped = self.page.exchange_long(WORD, old.encode(), new.encode());
         swapped.map(|()| new).map_err(Word::decode)
-    }
-
-    /// Makes the page writable to this process ahead of a seal: the first store after the page went
-    /// to the disk is a page fault, which may wait for the file system.
-    pub fn warm(&self) {
-        self.page.add(BELL_WAITING, 0);
     }
 
     /// Seals the log in memory: from here on nothing is acknowledged, dead or frozen writers
@@ -340,104 +322,6 @@ impl Control {
             }
         }
     }
-
-    /// Everything below is on stable storage here.
-    pub fn durable(&self) -> Lsn {
-        Lsn(self.page.load_long(DURABLE))
-    }
-
-    pub(super) fn set_durable(&self, lsn: Lsn) {
-        self.page.store_long(DURABLE, lsn.0);
-    }
-
-    /// Everything below was sent to a peer.
-    pub fn shipped(&self) -> Lsn {
-        Lsn(self.page.load_long(SHIPPED))
-    }
-
-    pub fn set_shipped(&self, lsn: Lsn) {
-        self.page.store_long(SHIPPED, lsn.0);
-    }
-
-    /// Everything below is on stable storage at a peer.
-    pub fn mirrored(&self) -> Lsn {
-        Lsn(self.page.load_long(MIRRORED))
-    }
-
-    /// Says how far a peer has everything durably, and wakes who waits for that.
-    pub fn set_mirrored(&self, lsn: Lsn) {
-        self.page.store_long(MIRRORED, lsn.0);
-        self.page.add(MIRROR_BELL, 1);
-        if self.page.load_ordered(MIRROR_WAITING) > 0 {
-            self.page.wake(MIRROR_BELL);
-        }
-    }
-
-    /// Waits for a change of [`Control::mirrored`], at most `limit`, unless `done` already.
-    pub(super) fn wait_mirrored(&self, limit: Duration, done: impl Fn(Lsn) -> bool) {
-        self.page.add(MIRROR_WAITING, 1);
-        let seen = self.page.load_ordered(MIRROR_BELL);
-        if !done(self.mirrored()) {
-            self.page.wait(MIRROR_BELL, seen, Some(limit));
-        }
-        self.page.subtract(MIRROR_WAITING, 1);
-    }
-
-    /// Segments at or above this are not used again: somebody still reads them. 0 holds nothing.
-    pub fn hold(&self) -> Lsn {
-        Lsn(self.page.load_long(HOLD))
-    }
-
-    pub fn set_hold(&self, lsn: Lsn) {
-        self.page.store_long(HOLD, lsn.0);
-    }
-
-    /// Until when ([`boottime`]) writers may acknowledge; 0 means for ever.
-    pub fn set_lease(&self, deadline: Duration) {
-        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.page.store_long(LEASE, nanos);
-    }
-
-    /// Nobody may acknowledge any more.
-    pub fn lease_is_over(&self) -> bool {
-        match self.page.load_long(LEASE) {
-            0 => false,
-            deadline => boottime().as_nanos() >= u128::from(deadline),
-        }
-    }
-
-    /// Tells the sidecar that there is more, if it sleeps.
-    pub(super) fn ring(&self) {
-        self.page.add(BELL, 1);
-        if self.page.load_ordered(BELL_WAITING) > 0 {
-            self.page.wake(BELL);
-        }
-    }
-
-    /// How often the bell was rung; [`Control::wait_bell`] returns once that is another number.
-    pub fn bell(&self) -> u32 {
-        self.page.load_ordered(BELL)
-    }
-
-    /// Waits until the bell is rung again, at most `limit`.
-    pub fn wait_bell(&self, seen: u32, limit: Duration) {
-        self.page.add(BELL_WAITING, 1);
-        self.page.wait(BELL, seen, Some(limit));
-        self.page.subtract(BELL_WAITING, 1);
-    }
-
-    /// Says that somebody waits at the bell by means of his own, or does not any more.
-    pub fn set_waiting(&self, waiting: bool) {
-        match waiting {
-            true => self.page.add(BELL_WAITING, 1),
-            false => self.page.subtract(BELL_WAITING, 1),
-        };
-    }
-
-    /// Where the bell lies, for a futex operation of a ring; valid as long as `self`.
-    pub fn bell_address(&self) -> *const std::sync::atomic::AtomicU32 {
-        self.page.address(BELL)
-    }
 }
 
 /// Lets the file's lock go.
@@ -448,13 +332,6 @@ impl Drop for Unlock<'_> {
         // A lock that can't be let go goes with the descriptor.
         let _ = self.0.unlock();
     }
-}
-
-/// The clock of leases: it goes on while the machine sleeps, and nobody sets it.
-pub fn boottime() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// This boot and this very file: a copy, and a page from before a power cut, have another.

@@ -17,7 +17,7 @@
 //! either below the seal or was never acknowledged, whatever became of the process that wrote it.
 //! The word ends the log, not the checksum: bytes above it may be complete and are not records.
 //!
-//! Layouts, byte by byte: `wal/README.md`.
+//! Layouts, byte by byte: `wal/NATIVE.md`.
 
 pub mod appender;
 pub mod control;

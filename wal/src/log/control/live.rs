@@ -1,0 +1,143 @@
+//! The live words of a control page: positions, lease, bells. True while the machine is up.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Control;
+use crate::lsn::Lsn;
+
+const DURABLE: usize = 128;
+const LEASE: usize = 192;
+const BELL: usize = 256;
+const BELL_WAITING: usize = 260;
+const MIRROR_BELL: usize = 264;
+const MIRROR_WAITING: usize = 268;
+const SHIPPED: usize = 384;
+const MIRRORED: usize = 392;
+const HOLD: usize = 400;
+
+impl Control {
+    /// What an earlier boot left: nobody waits, nothing is shipped, no lease is granted.
+    pub(super) fn forget_live(&self, durable: Lsn) {
+        for at in [SHIPPED, MIRRORED, HOLD, LEASE] {
+            self.page.store_long(at, 0);
+        }
+        for at in [BELL_WAITING, MIRROR_WAITING] {
+            self.page.store(at, 0);
+        }
+        self.page.store_long(DURABLE, durable.0);
+    }
+
+    /// Makes the page writable to this process ahead of a seal: the first store after the page went
+    /// to the disk is a page fault, which may wait for the file system.
+    pub fn warm(&self) {
+        self.page.add(BELL_WAITING, 0);
+    }
+
+    /// Everything below is on stable storage here.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.page.load_long(DURABLE))
+    }
+
+    pub(in crate::log) fn set_durable(&self, lsn: Lsn) {
+        self.page.store_long(DURABLE, lsn.0);
+    }
+
+    /// Everything below was sent to a peer.
+    pub fn shipped(&self) -> Lsn {
+        Lsn(self.page.load_long(SHIPPED))
+    }
+
+    pub fn set_shipped(&self, lsn: Lsn) {
+        self.page.store_long(SHIPPED, lsn.0);
+    }
+
+    /// Everything below is on stable storage at a peer.
+    pub fn mirrored(&self) -> Lsn {
+        Lsn(self.page.load_long(MIRRORED))
+    }
+
+    /// Says how far a peer has everything durably, and wakes who waits for that.
+    pub fn set_mirrored(&self, lsn: Lsn) {
+        self.page.store_long(MIRRORED, lsn.0);
+        self.page.add(MIRROR_BELL, 1);
+        if self.page.load_ordered(MIRROR_WAITING) > 0 {
+            self.page.wake(MIRROR_BELL);
+        }
+    }
+
+    /// Waits for a change of [`Control::mirrored`], at most `limit`, unless `done` already.
+    pub(in crate::log) fn wait_mirrored(&self, limit: Duration, done: impl Fn(Lsn) -> bool) {
+        self.page.add(MIRROR_WAITING, 1);
+        let seen = self.page.load_ordered(MIRROR_BELL);
+        if !done(self.mirrored()) {
+            self.page.wait(MIRROR_BELL, seen, Some(limit));
+        }
+        self.page.subtract(MIRROR_WAITING, 1);
+    }
+
+    /// Segments at or above this are not used again: somebody still reads them. 0 holds nothing.
+    pub fn hold(&self) -> Lsn {
+        Lsn(self.page.load_long(HOLD))
+    }
+
+    pub fn set_hold(&self, lsn: Lsn) {
+        self.page.store_long(HOLD, lsn.0);
+    }
+
+    /// Until when ([`boottime`]) writers may acknowledge; 0 means for ever.
+    pub fn set_lease(&self, deadline: Duration) {
+        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.page.store_long(LEASE, nanos);
+    }
+
+    /// Nobody may acknowledge any more.
+    pub fn lease_is_over(&self) -> bool {
+        match self.page.load_long(LEASE) {
+            0 => false,
+            deadline => boottime().as_nanos() >= u128::from(deadline),
+        }
+    }
+
+    /// Tells the sidecar that there is more, if it sleeps.
+    pub(in crate::log) fn ring(&self) {
+        self.page.add(BELL, 1);
+        if self.page.load_ordered(BELL_WAITING) > 0 {
+            self.page.wake(BELL);
+        }
+    }
+
+    /// How often the bell was rung; [`Control::wait_bell`] returns once that is another number.
+    pub fn bell(&self) -> u32 {
+        self.page.load_ordered(BELL)
+    }
+
+    /// Waits until the bell is rung again, at most `limit`.
+    pub fn wait_bell(&self, seen: u32, limit: Duration) {
+        self.page.add(BELL_WAITING, 1);
+        self.page.wait(BELL, seen, Some(limit));
+        self.page.subtract(BELL_WAITING, 1);
+    }
+
+    /// Says that somebody waits at the bell by means of his own, or does not any more.
+    pub fn set_waiting(&self, waiting: bool) {
+        match waiting {
+            true => self.page.add(BELL_WAITING, 1),
+            false => self.page.subtract(BELL_WAITING, 1),
+        };
+    }
+
+    /// Where the bell lies, for a futex operation of a ring; valid as long as `self`.
+    pub fn bell_address(&self) -> *const AtomicU32 {
+        self.page.address(BELL)
+    }
+}
+
+/// The clock of leases: it goes on while the machine sleeps, and nobody sets it.
+pub fn boottime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
