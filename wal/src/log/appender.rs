@@ -157,8 +157,8 @@ impl Appender {
     /// Says that nothing below `lsn` is needed any more. Segments that lie wholly below it, and
     /// that the sidecar does not hold, are used again. Returns where the log begins now.
     pub fn release(&self, lsn: Lsn) -> Result<Lsn> {
-        let held = self.log.control.hold();
-        let upto = if held.0 == 0 { lsn } else { lsn.min(held) };
+        let held = self.log.control.held()?;
+        let upto = held.map_or(lsn, |held| lsn.min(held));
         let position = self.position();
         let number = self.log.layout.number(upto.min(position));
         let begin = self.log.layout.begin(number);

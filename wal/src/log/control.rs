@@ -27,6 +27,8 @@ pub use live::boottime;
 
 /// The file's name in the directory of a log.
 pub const FILE: &str = "control";
+/// Locked by the one who tails.
+const TAIL: &str = "tail";
 /// The version of the page, of segments and of groups.
 pub const VERSION: u32 = 1;
 /// Smallest and largest segment.
@@ -39,12 +41,15 @@ const FIXED_LEN: usize = 28;
 const WORD: usize = 64;
 const IDENTITY: usize = 320;
 
-/// The commit word: epoch, seal and position in one, so that one compare-and-swap decides.
+/// The commit word: epoch, seal, freeze and position in one, so that one compare-and-swap decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Word {
     /// The low 16 bits of the epoch.
     pub epoch: u16,
+    /// The log has ended.
     pub sealed: bool,
+    /// Nothing is acknowledged until it is thawed, or sealed, or its time is over.
+    pub frozen: bool,
     /// Everything below is acknowledged or may be; nothing above is.
     pub lsn: Lsn,
 }
@@ -54,19 +59,22 @@ impl Word {
         Word {
             epoch: epoch.0 as u16,
             sealed,
+            frozen: false,
             lsn,
         }
     }
 
     pub fn encode(self) -> u64 {
-        u64::from(self.epoch) << 48 | u64::from(self.sealed) << 47 | self.lsn.0 >> 3
+        let (sealed, frozen) = (u64::from(self.sealed), u64::from(self.frozen));
+        u64::from(self.epoch) << 48 | sealed << 47 | frozen << 46 | self.lsn.0 >> 3
     }
 
     pub fn decode(word: u64) -> Word {
         Word {
             epoch: (word >> 48) as u16,
             sealed: word >> 47 & 1 == 1,
-            lsn: Lsn((word & ((1 << 47) - 1)) << 3),
+            frozen: word >> 46 & 1 == 1,
+            lsn: Lsn((word & ((1 << 46) - 1)) << 3),
         }
     }
 }
@@ -190,6 +198,28 @@ impl Control {
         Ok(())
     }
 
+    /// Makes the caller the one who tails this log, until the file is dropped; `None` if another
+    /// process is.
+    pub fn tail(&self) -> Result<Option<File>> {
+        let path = self.dir.join(TAIL);
+        let failed = |error| Error::system("open", &path, &error);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// From where on segments are not used again: there is somebody who tails, and says so.
+    pub(super) fn held(&self) -> Result<Option<Lsn>> {
+        let hold = self.hold();
+        let dead = hold.0 == 0 || self.tail()?.is_some();
+        Ok((!dead).then_some(hold))
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -209,8 +239,7 @@ impl Control {
     /// Moves the commit position from `old` to `lsn`; fails if the word is another meanwhile.
     pub fn commit(&self, old: Word, lsn: Lsn) -> std::result::Result<Word, Word> {
         let new = Word { lsn, ..old };
-        let swapped = self.page.exchange_long(WORD, old.encode(), new.encode());
-        swapped.map(|()| new).map_err(Word::decode)
+        self.swap(old, new).map(|()| new)
     }
 
     /// Seals the log in memory: from here on nothing is acknowledged, dead or frozen writers
@@ -218,15 +247,28 @@ impl Control {
     pub fn seal(&self) -> Word {
         let mut old = self.word();
         loop {
-            let new = Word {
-                sealed: true,
-                ..old
-            };
-            match self.page.exchange_long(WORD, old.encode(), new.encode()) {
-                Ok(()) => return new,
-                Err(now) => old = Word::decode(now),
+            match self.seal_at(old) {
+                Ok(new) => return new,
+                Err(now) => old = now,
             }
         }
+    }
+
+    /// Seals the log if its word is `expected`: the one that it was frozen at.
+    pub fn seal_at(&self, expected: Word) -> std::result::Result<Word, Word> {
+        let new = Word {
+            sealed: true,
+            frozen: false,
+            ..expected
+        };
+        self.swap(expected, new)?;
+        self.wake_frozen();
+        Ok(new)
+    }
+
+    fn swap(&self, old: Word, new: Word) -> std::result::Result<(), Word> {
+        let swapped = self.page.exchange_long(WORD, old.encode(), new.encode());
+        swapped.map_err(Word::decode)
     }
 
     /// Makes the seal durable; the log then ends where it was sealed, whatever lies above.

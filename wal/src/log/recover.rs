@@ -70,7 +70,8 @@ fn refuse_damage(reader: &mut Reader, end: &End, ownership: &Ownership, seen: Wo
     let at = end.lsn;
     let damaged = |why| Err(Error::Damaged { at, why });
     let layout = reader.layout().clone();
-    let plausible = seen == Word::new(ownership.epoch, false, seen.lsn);
+    let expected = Word::new(ownership.epoch, false, seen.lsn);
+    let plausible = seen.epoch == expected.epoch && !seen.sealed;
     // A position at the very end of a segment is that segment's.
     let there = layout.number(Lsn(seen.lsn.0.saturating_sub(1)));
     if plausible && seen.lsn > at && reader.slots().open(there)?.is_some() {

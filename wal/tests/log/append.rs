@@ -130,12 +130,16 @@ fn what_the_sidecar_holds_is_not_used_again() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
     let all = fill(&appender, 80);
-    appender.control().set_hold(all[5].0);
+    let sidecar = Control::open(dir.path()).expect("a log");
+    let tail = sidecar.tail().expect("a lock").expect("nobody else tails");
+    assert!(sidecar.tail().expect("a lock").is_none(), "one at a time");
+    sidecar.set_hold(all[5].0);
     let position = appender.position();
     appender.release(position).expect("released");
     let records = read(appender.control()).expect("readable");
     assert!(records.ends_with(&all[5..]));
-    appender.control().set_hold(Lsn(0));
+    // A sidecar that is dead holds nothing.
+    drop(tail);
     let first = appender.release(position).expect("released");
     let mut late = Scanner::from(appender.control(), all[5].0);
     let error = late.next_group().err();

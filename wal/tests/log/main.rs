@@ -4,5 +4,6 @@ mod append;
 mod bounds;
 mod child;
 mod damage;
+mod freeze;
 mod seal;
 mod support;

@@ -112,7 +112,11 @@ impl Ticket {
 impl Queue {
     pub fn new(word: Word, run: &Run, in_flight_max: u32) -> Queue {
         Queue {
-            word,
+            // Frozen or not: our first commit waits for that.
+            word: Word {
+                frozen: false,
+                ..word
+            },
             epoch: run.epoch,
             run: run.run,
             tail: word.lsn,
@@ -325,8 +329,16 @@ fn settle(appender: &Appender, queue: &mut Queue, lsn: Lsn, result: Result<()>) 
 fn acknowledge(appender: &Appender, queue: &mut Queue, end: Lsn) -> Result<()> {
     let control = &appender.log.control;
     control.set_durable(end);
-    let swapped = control.commit(queue.word, end);
-    queue.word = swapped.map_err(|word| appender.sealed(word))?;
+    queue.word = loop {
+        match control.commit(queue.word, end) {
+            Ok(word) => break word,
+            // Everybody who appends waits behind our lock, as behind a database's write lock.
+            Err(word) if word.frozen && !word.sealed => control.wait_thawed(),
+            // Thawed in between.
+            Err(word) if word == queue.word => {}
+            Err(word) => return Err(appender.sealed(word)),
+        }
+    };
     match control.lease_is_over() {
         true => Err(Error::LeaseOver),
         false => Ok(()),

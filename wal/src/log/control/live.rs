@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Control;
+use super::{Control, Word};
 use crate::lsn::Lsn;
 
 const DURABLE: usize = 128;
@@ -14,6 +14,9 @@ const BELL: usize = 256;
 const BELL_WAITING: usize = 260;
 const MIRROR_BELL: usize = 264;
 const MIRROR_WAITING: usize = 268;
+const FREEZE_BELL: usize = 272;
+const FREEZE_WAITING: usize = 276;
+const FROZEN_UNTIL: usize = 280;
 const SHIPPED: usize = 384;
 const MIRRORED: usize = 392;
 const HOLD: usize = 400;
@@ -24,7 +27,7 @@ impl Control {
         for at in [SHIPPED, MIRRORED, HOLD, LEASE] {
             self.page.store_long(at, 0);
         }
-        for at in [BELL_WAITING, MIRROR_WAITING] {
+        for at in [BELL_WAITING, MIRROR_WAITING, FREEZE_WAITING] {
             self.page.store(at, 0);
         }
         self.page.store_long(DURABLE, durable.0);
@@ -34,6 +37,63 @@ impl Control {
     /// to the disk is a page fault, which may wait for the file system.
     pub fn warm(&self) {
         self.page.add(BELL_WAITING, 0);
+    }
+
+    /// Freezes the log: appends wait, nothing is acknowledged, until [`Control::thaw`], a seal, or
+    /// `until` ([`boottime`]), when the appender goes on by himself. Returns the word as it stays
+    /// meanwhile; fails if the log is sealed.
+    pub fn freeze(&self, until: Duration) -> std::result::Result<Word, Word> {
+        self.page.store_long(FROZEN_UNTIL, nanos(until));
+        let mut old = self.word();
+        while !old.sealed {
+            let frozen = Word {
+                frozen: true,
+                ..old
+            };
+            match self.swap(old, frozen) {
+                Ok(()) => return Ok(frozen),
+                Err(now) => old = now,
+            }
+        }
+        Err(old)
+    }
+
+    /// Lets appends go on as if nothing had been.
+    pub fn thaw(&self) {
+        let old = self.word();
+        let thawed = Word {
+            frozen: false,
+            ..old
+        };
+        // It can only be thawed or sealed already: a frozen word changes in no other way.
+        let _ = self.swap(old, thawed);
+        self.wake_frozen();
+    }
+
+    pub(super) fn wake_frozen(&self) {
+        self.page.add(FREEZE_BELL, 1);
+        if self.page.load_ordered(FREEZE_WAITING) > 0 {
+            self.page.wake(FREEZE_BELL);
+        }
+    }
+
+    /// Waits while the log is frozen; thaws it when its time is over, for the one who froze it may
+    /// be dead.
+    pub(in crate::log) fn wait_thawed(&self) {
+        self.page.add(FREEZE_WAITING, 1);
+        loop {
+            let seen = self.page.load_ordered(FREEZE_BELL);
+            let word = self.word();
+            if !word.frozen {
+                break;
+            }
+            let until = Duration::from_nanos(self.page.load_long(FROZEN_UNTIL));
+            match until.checked_sub(boottime()).filter(|left| !left.is_zero()) {
+                Some(left) => self.page.wait(FREEZE_BELL, seen, Some(left)),
+                None => self.thaw(),
+            }
+        }
+        self.page.subtract(FREEZE_WAITING, 1);
     }
 
     /// Everything below is on stable storage here.
@@ -78,7 +138,8 @@ impl Control {
         self.page.subtract(MIRROR_WAITING, 1);
     }
 
-    /// Segments at or above this are not used again: somebody still reads them. 0 holds nothing.
+    /// Segments at or above this are not used again while somebody tails ([`Control::tail`]) and
+    /// still reads them. 0 holds nothing.
     pub fn hold(&self) -> Lsn {
         Lsn(self.page.load_long(HOLD))
     }
@@ -89,8 +150,7 @@ impl Control {
 
     /// Until when ([`boottime`]) writers may acknowledge; 0 means for ever.
     pub fn set_lease(&self, deadline: Duration) {
-        let nanos = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.page.store_long(LEASE, nanos);
+        self.page.store_long(LEASE, nanos(deadline));
     }
 
     /// Nobody may acknowledge any more.
@@ -140,4 +200,8 @@ pub fn boottime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     let secs = u64::try_from(now.tv_sec).unwrap_or(0);
     Duration::new(secs, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
