@@ -303,7 +303,7 @@ fn seal(report: &mut Report, dir: &Path) {
             swaps.push(stored.as_secs_f64() * 1e6);
         });
         drop(appender);
-        fs::remove_dir_all(&path).expect("removed");
+        fs::remove_file(&path).expect("removed");
     }
     let store = percentile(&mut swaps, 0.99);
     let bound = Bound(store, "one store to the page, p99");

@@ -1,7 +1,7 @@
 /*
  * Appends records from C and reads them back.
  *
- *     cc append.c -I../include -L<target dir>/release -lforeshadow_wal -o append && ./append <dir>
+ *     cc append.c -I../include -L<target dir>/release -lforeshadow_wal -o append && ./append <path of a log>
  */
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +26,7 @@ int main(int argc, char **argv) {
     int32_t code;
 
     if (argc != 2) {
-        fprintf(stderr, "usage: append DIRECTORY\n");
+        fprintf(stderr, "usage: append LOG\n");
         return 2;
     }
     if (foreshadow_log_open(argv[1], &options, &log, &error)) return failed("open", &error);

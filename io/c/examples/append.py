@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Appends a few records to a native change log and reads them back, with nothing but ctypes.
 
-    python3 append.py path/to/libforeshadow_wal.so path/to/log/directory
+    python3 append.py path/to/libforeshadow_wal.so path/to/log
 """
 import ctypes
 import sys
@@ -51,10 +51,10 @@ class Library:
 class Log:
     """A log that is open for appending; use it in a `with`."""
 
-    def __init__(self, library, directory, segment_bytes=0, partition=0):
+    def __init__(self, library, path, segment_bytes=0, partition=0):
         self.library, self.log = library, ctypes.c_void_p()
         options = Options(ctypes.sizeof(Options), segment_bytes, 0, 0, partition)
-        library.call("foreshadow_log_open", directory.encode(), ctypes.byref(options),
+        library.call("foreshadow_log_open", path.encode(), ctypes.byref(options),
                      ctypes.byref(self.log))
 
     def append(self, *payloads, kind=1):
@@ -77,10 +77,10 @@ class Log:
         self.library.c.foreshadow_log_close(self.log)
 
 
-def scan(library, directory, lsn=0):
+def scan(library, path, lsn=0):
     """Every acknowledged record from `lsn` on, as (position, kind, bytes)."""
     handle, record = ctypes.c_void_p(), Record()
-    library.call("foreshadow_scan_open", directory.encode(), ctypes.c_uint64(lsn),
+    library.call("foreshadow_scan_open", path.encode(), ctypes.c_uint64(lsn),
                  ctypes.byref(handle))
     try:
         while library.call("foreshadow_scan_next", handle, ctypes.byref(record)) != END:
@@ -93,12 +93,12 @@ def scan(library, directory, lsn=0):
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    library, directory = Library(sys.argv[1]), sys.argv[2]
-    with Log(library, directory, segment_bytes=65536, partition=42) as log:
+    library, path = Library(sys.argv[1]), sys.argv[2]
+    with Log(library, path, segment_bytes=65536, partition=42) as log:
         places = log.append(b"one", b"", b"three" * 100)
         places += log.append(b"four", kind=7)
         try:
-            Log(library, directory)
+            Log(library, path)
             sys.exit("two appenders")
         except Failed as failed:
             print(f"the second appender: {failed} (code {failed.code})")
@@ -107,7 +107,7 @@ def main():
             sys.exit("too long")
         except Failed as failed:
             print(f"too long: {failed} (code {failed.code})")
-    found = list(scan(library, directory))
+    found = list(scan(library, path))
     for lsn, kind, data in found:
         print(f"{lsn} kind {kind}: {len(data)} bytes {data[:8]!r}")
     assert [lsn for lsn, _, _ in found[-4:]] == places, (found, places)

@@ -64,8 +64,8 @@ typedef struct foreshadow_record {
 typedef struct foreshadow_log foreshadow_log;
 typedef struct foreshadow_scan foreshadow_scan;
 
-/* Opens the log in a directory, or makes it. options may be NULL. */
-int32_t foreshadow_log_open(const char *dir, const foreshadow_options *options,
+/* Opens the log at a path, or makes it. options may be NULL. */
+int32_t foreshadow_log_open(const char *path, const foreshadow_options *options,
                             foreshadow_log **log, foreshadow_error *error);
 
 /* Appends records that are there together or not at all; returns when they are durable. Writes the
@@ -82,9 +82,9 @@ int32_t foreshadow_log_release(foreshadow_log *log, uint64_t lsn, foreshadow_err
 /* Closes the log; no append may be under way. NULL is allowed. */
 void foreshadow_log_close(foreshadow_log *log);
 
-/* Reads the log in a directory from lsn on, where a record that was acknowledged begins a batch, or
+/* Reads the log at a path from lsn on, where a record that was acknowledged begins a batch, or
  * from its beginning if lsn is 0. Needs no log to be open. */
-int32_t foreshadow_scan_open(const char *dir, uint64_t lsn, foreshadow_scan **scan,
+int32_t foreshadow_scan_open(const char *path, uint64_t lsn, foreshadow_scan **scan,
                              foreshadow_error *error);
 
 /* The next record. Its data is valid until the next call with this scan. FORESHADOW_END: not yet. */

@@ -50,18 +50,18 @@ pub struct Scan {
     records: VecDeque<(u64, u16, Range<usize>)>,
 }
 
-/// The directory that a C string names.
+/// The path that a C string names.
 ///
 /// # Safety
-/// `dir` is NULL or points to bytes that end with 0 and stay while this runs.
-unsafe fn path<'a>(dir: *const c_char) -> Result<&'a Path, Status> {
-    if dir.is_null() {
-        return Err(Status::argument("dir is NULL"));
+/// `file` is NULL or points to bytes that end with 0 and stay while this runs.
+unsafe fn path<'a>(file: *const c_char) -> Result<&'a Path, Status> {
+    if file.is_null() {
+        return Err(Status::argument("path is NULL"));
     }
     // SAFETY: not NULL; the rest is this function's own condition.
-    let text = unsafe { CStr::from_ptr(dir) };
+    let text = unsafe { CStr::from_ptr(file) };
     let text = text.to_str();
-    let text = text.map_err(|_| Status::argument("dir is not UTF-8"))?;
+    let text = text.map_err(|_| Status::argument("path is not UTF-8"))?;
     Ok(Path::new(text))
 }
 
@@ -87,25 +87,25 @@ fn options(given: OptionsIn) -> Result<Options, Status> {
     Ok(options)
 }
 
-/// Opens the log in `dir`, or makes it.
+/// Opens the log at `file`, or makes it.
 ///
 /// # Safety
 /// Pointers are NULL or as the header says; `log` is writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn foreshadow_log_open(
-    dir: *const c_char,
+    file: *const c_char,
     given: *const OptionsIn,
     log: *mut *mut Log,
     error: *mut ErrorOut,
 ) -> i32 {
     let open = || {
         // SAFETY: the caller's condition.
-        let (dir, given) = unsafe { (path(dir)?, given.as_ref()) };
+        let (file, given) = unsafe { (path(file)?, given.as_ref()) };
         if log.is_null() {
             return Err(Status::argument("log is NULL"));
         }
         let options = given.map_or(Ok(Options::default()), |given| options(*given))?;
-        let opened = Box::new(Log(Appender::open(dir, &options)?));
+        let opened = Box::new(Log(Appender::open(file, &options)?));
         // SAFETY: not NULL, and writable by the caller's condition.
         unsafe { log.write(Box::into_raw(opened)) };
         Ok(code::OK)
@@ -211,21 +211,21 @@ pub unsafe extern "C" fn foreshadow_log_close(log: *mut Log) {
 /// Pointers are NULL or as the header says; `scan` is writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn foreshadow_scan_open(
-    dir: *const c_char,
+    file: *const c_char,
     lsn: u64,
     scan: *mut *mut Scan,
     error: *mut ErrorOut,
 ) -> i32 {
     let open = || {
         // SAFETY: the caller's condition.
-        let dir = PathBuf::from(unsafe { path(dir)? });
+        let file = PathBuf::from(unsafe { path(file)? });
         if scan.is_null() {
             return Err(Status::argument("scan is NULL"));
         }
-        let control = Box::new(Control::open(&dir)?);
+        let control = Box::new(Control::open(&file)?);
         let scanner = match lsn {
             0 => Scanner::new(control)?,
-            at => Scanner::from(control, Lsn(at)),
+            at => Scanner::from(control, Lsn(at))?,
         };
         let opened = Box::new(Scan {
             scanner,

@@ -26,14 +26,14 @@ use super::control::{self, Control, Creation, Word};
 use super::error::{Error, Result};
 use super::group::Kind;
 use super::saved::{Ownership, Run};
-use super::segment::{Layout, Slots, Writers};
+use super::segment::{Layout, Writers};
 use super::{BLOCK, mirror};
 use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
 use queue::Queue;
 
-/// Locked by the one who appends; his process id is in it.
-const LOCK: &str = "appender";
+/// Beside the log, locked by the one who appends; his process id is in it.
+const LOCK: &str = "-appender";
 
 /// How long an open waits for the appender before: the system takes a moment to let go of what a
 /// process held that was killed.
@@ -93,15 +93,14 @@ struct Opened {
 }
 
 impl Appender {
-    /// Opens the log in `dir`, or makes it. A log that is sealed is refused.
-    pub fn open(dir: &Path, options: &Options) -> Result<Appender> {
-        let failed = |error| Error::system("create", dir, &error);
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let lock = take_lock(&dir.join(LOCK))?;
-        if !dir.join(control::FILE).exists() {
-            create(dir, options)?;
+    /// Opens the log at `path`, through symlinks, or makes it. A log that is sealed is refused.
+    pub fn open(path: &Path, options: &Options) -> Result<Appender> {
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let lock = take_lock(&control::beside(&path, LOCK))?;
+        if !path.exists() {
+            create(&path, options)?;
         }
-        let control = Control::open(dir)?;
+        let control = Control::open(&path)?;
         let ownership = control.saved::<Ownership>()?;
         let word = control.word();
         if word.sealed || ownership.sealed {
@@ -109,11 +108,10 @@ impl Appender {
         }
         let run = begin_run(&control, &ownership, word.lsn)?;
         let layout = control.layout();
-        layout.sync_names()?;
         let queue = Queue::new(word, &run, options.groups_in_flight.clamp(1, 64));
         let log = Opened {
+            writers: Writers::new(control.slots()?)?,
             control,
-            writers: Writers::new(layout.clone()),
             layout,
             keeping: Mutex::new(true),
             _lock: lock,
@@ -188,10 +186,10 @@ impl Appender {
 }
 
 impl Opened {
-    /// The file of a segment, for writing.
-    fn writer(&self, number: u64) -> Result<Arc<File>> {
+    /// Where a segment begins in the file.
+    fn place(&self, number: u64) -> Result<u64> {
         let first = || Ok(self.layout.number(self.control.saved::<Run>()?.first));
-        self.writers.get(number, first)
+        self.writers.place(number, first)
     }
 }
 
@@ -243,31 +241,15 @@ fn take_lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn create(dir: &Path, options: &Options) -> Result<()> {
-    let bytes = options.segment_bytes;
-    if !control::SEGMENT_BYTES.contains(&bytes) || !bytes.is_multiple_of(BLOCK as u32) {
-        return Err(Error::NotALog {
-            path: dir.to_owned(),
-            why: "segment_bytes has to be 64 KiB to 1 GiB, in whole blocks of 4 KiB",
-        });
-    }
-    let layout = Layout {
-        dir: dir.to_owned(),
-        id: options.id,
-        segment_bytes: bytes,
-    };
-    let mut slots = Slots::new(layout);
-    if slots.open(0)?.is_none() {
-        slots.make(0, 0)?;
-    }
+fn create(path: &Path, options: &Options) -> Result<()> {
     let creation = Creation {
         id: options.id,
-        segment_bytes: bytes,
+        segment_bytes: options.segment_bytes,
         epoch: Epoch(1),
         lsn: Lsn(BLOCK as u64),
         sealed: false,
     };
-    Control::create(dir, creation)
+    Control::create(path, creation)
 }
 
 /// Begins a new run at `lsn`: what earlier ones left behind from there on does not count.

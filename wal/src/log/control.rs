@@ -8,7 +8,7 @@
 mod live;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,16 +19,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::{Error, Result};
 use super::group::{u32_at, u64_at};
 use super::saved::{self, Block, Ownership, Run};
+use super::segment::Layout;
 use super::{BLOCK, recover};
 use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
 
 pub use live::boottime;
 
-/// The file's name in the directory of a log.
-pub const FILE: &str = "control";
-/// Locked by the one who tails.
-const TAIL: &str = "tail";
+/// Beside the log, locked by the one who tails.
+const TAIL: &str = "-tail";
 /// The version of the page, of segments and of groups.
 pub const VERSION: u32 = 1;
 /// Smallest and largest segment.
@@ -91,12 +90,39 @@ pub struct Creation {
     pub sealed: bool,
 }
 
+impl Creation {
+    /// The first control page.
+    fn page(&self) -> Vec<u8> {
+        let run = Run {
+            number: 1,
+            run: 0,
+            epoch: self.epoch,
+            began: self.lsn,
+            lsn: self.lsn,
+            first: self.lsn,
+        };
+        let ownership = Ownership {
+            number: 1,
+            epoch: self.epoch,
+            sealed: self.sealed,
+            lsn: self.lsn,
+        };
+        let mut page = vec![0; BLOCK];
+        fixed(self.id, self.segment_bytes, &mut page);
+        page[run.place()..][..saved::LEN].copy_from_slice(&run.encode());
+        page[ownership.place()..][..saved::LEN].copy_from_slice(&ownership.encode());
+        let word = Word::new(self.epoch, self.sealed, self.lsn).encode();
+        page[WORD..WORD + 8].copy_from_slice(&word.to_le_bytes());
+        page
+    }
+}
+
 /// A log's control page.
 #[derive(Debug)]
 pub struct Control {
     page: Mapping,
     file: File,
-    dir: PathBuf,
+    path: PathBuf,
     id: PartitionId,
     segment_bytes: u32,
     /// Writing a saved block is one act among threads.
@@ -104,55 +130,48 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes the control page of a new log in `dir`, which exists. Fails if there is one.
-    pub fn create(dir: &Path, creation: Creation) -> Result<()> {
-        let making = dir.join("control.making");
-        let path = dir.join(FILE);
-        let run = Run {
-            number: 1,
-            run: 0,
-            epoch: creation.epoch,
-            began: creation.lsn,
-            lsn: creation.lsn,
-            first: creation.lsn,
+    /// Makes a new log at `path`: its control page, and one slot. Fails if there is a file.
+    pub fn create(path: &Path, creation: Creation) -> Result<()> {
+        let (id, segment_bytes) = (creation.id, creation.segment_bytes);
+        let whole_blocks = segment_bytes.is_multiple_of(BLOCK as u32);
+        if !SEGMENT_BYTES.contains(&segment_bytes) || !whole_blocks {
+            return Err(Error::NotALog {
+                path: path.to_owned(),
+                why: "segment_bytes has to be 64 KiB to 1 GiB, in whole blocks of 4 KiB",
+            });
+        }
+        let layout = Layout {
+            path: path.to_owned(),
+            id,
+            segment_bytes,
         };
-        let ownership = Ownership {
-            number: 1,
-            epoch: creation.epoch,
-            sealed: creation.sealed,
-            lsn: creation.lsn,
-        };
-        let mut page = vec![0; BLOCK];
-        fixed(creation.id, creation.segment_bytes, &mut page);
-        page[run.place()..][..saved::LEN].copy_from_slice(&run.encode());
-        page[ownership.place()..][..saved::LEN].copy_from_slice(&ownership.encode());
-        let word = Word::new(creation.epoch, creation.sealed, creation.lsn);
-        page[WORD..WORD + 8].copy_from_slice(&word.encode().to_le_bytes());
+        let making = beside(path, "-making");
         let write = || -> std::io::Result<()> {
-            std::fs::write(&making, &page)?;
-            File::open(&making)?.sync_all()?;
-            rustix::fs::renameat_with(
-                rustix::fs::CWD,
-                &making,
-                rustix::fs::CWD,
-                &path,
-                rustix::fs::RenameFlags::NOREPLACE,
-            )?;
-            File::open(dir)?.sync_all()
+            let file = File::create(&making)?;
+            file.write_all_at(&creation.page(), 0)?;
+            layout.fill(&file, 0)?;
+            let number = layout.number(creation.lsn);
+            file.write_all_at(&layout.head(number), layout.slot_at(0))?;
+            file.sync_all()?;
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            let here = rustix::fs::CWD;
+            rustix::fs::renameat_with(here, &making, here, path, flags)?;
+            sync_name(path)
         };
-        write().map_err(|error| Error::system("create", &path, &error))
+        write().map_err(|error| {
+            // Half a log is in nobody's way.
+            let _ = std::fs::remove_file(&making);
+            Error::system("create", path, &error)
+        })
     }
 
-    /// Opens the control page in `dir`; finds the end of the log if the live words are of another
+    /// Opens the log at `path`, through symlinks; finds its end if the live words are of another
     /// boot or of another file.
-    pub fn open(dir: &Path) -> Result<Control> {
-        let path = dir.join(FILE);
-        let failed = |error: std::io::Error| Error::system("open", &path, &error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
+    pub fn open(path: &Path) -> Result<Control> {
+        let failed = |error: std::io::Error| Error::system("open", path, &error);
+        let path = std::fs::canonicalize(path).map_err(failed)?;
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(failed)?;
         let page = Mapping::new(&file, 0, BLOCK).map_err(|error| match error.raw_os_error() {
             None => Error::NotALog {
                 path: path.clone(),
@@ -161,15 +180,16 @@ impl Control {
             Some(_) => failed(error),
         })?;
         let (id, segment_bytes) = read_fixed(&page, &path)?;
+        let identity = identity(&file).map_err(failed)?;
         let control = Control {
             page,
             file,
-            dir: dir.to_owned(),
+            path,
             id,
             segment_bytes,
             saving: Mutex::new(()),
         };
-        control.awaken(identity(&control.file).map_err(failed)?)?;
+        control.awaken(identity)?;
         Ok(control)
     }
 
@@ -201,7 +221,7 @@ impl Control {
     /// Makes the caller the one who tails this log, until the file is dropped; `None` if another
     /// process is.
     pub fn tail(&self) -> Result<Option<File>> {
-        let path = self.dir.join(TAIL);
+        let path = beside(&self.path, TAIL);
         let failed = |error| Error::system("open", &path, &error);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
@@ -220,8 +240,14 @@ impl Control {
         Ok((!dead).then_some(hold))
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// The log's file, symlinks resolved.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> Result<File> {
+        let file = self.file.try_clone();
+        file.map_err(|error| Error::system("open", &self.path, &error))
     }
 
     pub fn id(&self) -> PartitionId {
@@ -331,7 +357,7 @@ impl Control {
         };
         let blocks = B::AT.map(read).into_iter().flatten();
         blocks.max_by_key(B::number).ok_or_else(|| Error::NotALog {
-            path: self.dir.join(FILE),
+            path: self.path.clone(),
             why: "no saved state of the log is whole; take a shadow",
         })
     }
@@ -344,7 +370,7 @@ impl Control {
         change(&mut block);
         self.page.copy_in(block.place(), &block.encode());
         let synced = self.file.sync_data();
-        synced.map_err(|error| Error::system("sync", &self.dir.join(FILE), &error))?;
+        synced.map_err(|error| Error::system("sync", &self.path, &error))?;
         Ok(block)
     }
 
@@ -359,7 +385,7 @@ impl Control {
                 }
                 Err(error) => {
                     let error = std::io::Error::from(error);
-                    return Err(Error::system("lock", &self.dir.join(FILE), &error));
+                    return Err(Error::system("lock", &self.path, &error));
                 }
             }
         }
@@ -374,6 +400,19 @@ impl Drop for Unlock<'_> {
         // A lock that can't be let go goes with the descriptor.
         let _ = self.0.unlock();
     }
+}
+
+/// `path` with more at the end of its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes the name of a file durable.
+fn sync_name(path: &Path) -> std::io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// This boot and this very file: a copy, and a page from before a power cut, have another.

@@ -11,7 +11,7 @@ use super::control::{Control, Word};
 use super::error::{Error, Result};
 use super::group::Header;
 use super::saved::{Ownership, Run};
-use super::segment::{Layout, Reader};
+use super::segment::{Layout, Reader, Slots};
 use crate::lsn::Lsn;
 
 /// Bytes read at once.
@@ -20,9 +20,19 @@ const AHEAD: usize = 1 << 20;
 const ANYWHERE: Lsn = Lsn(u64::MAX);
 
 impl Control {
+    /// A reader of the log's file, reading at least `ahead` bytes at once.
+    pub(super) fn reader(&self, ahead: usize) -> Result<Reader> {
+        Ok(Reader::new(self.slots()?, ahead))
+    }
+
+    /// The slots of the log's file.
+    pub fn slots(&self) -> Result<Slots> {
+        Ok(Slots::new(self.layout(), self.file()?))
+    }
+
     pub fn layout(&self) -> Layout {
         Layout {
-            dir: self.dir().to_owned(),
+            path: self.path().to_owned(),
             id: self.id(),
             segment_bytes: self.segment_bytes(),
         }
@@ -42,7 +52,7 @@ pub(super) fn end(control: &Control, ownership: &Ownership, run: &Run, seen: Wor
         let lsn = ownership.lsn;
         return Ok(End { lsn, run: run.run });
     }
-    let mut reader = Reader::new(control.layout(), AHEAD);
+    let mut reader = control.reader(AHEAD)?;
     let mut end = End {
         lsn: run.lsn.max(ownership.lsn),
         run: run.run,
@@ -74,7 +84,7 @@ fn refuse_damage(reader: &mut Reader, end: &End, ownership: &Ownership, seen: Wo
     let plausible = seen.epoch == expected.epoch && !seen.sealed;
     // A position at the very end of a segment is that segment's.
     let there = layout.number(Lsn(seen.lsn.0.saturating_sub(1)));
-    if plausible && seen.lsn > at && reader.slots().open(there)?.is_some() {
+    if plausible && seen.lsn > at && reader.slots().find(there)?.is_some() {
         return damaged("the commit word on the disk lies behind it");
     }
     let knows = |group: Option<Header>| {

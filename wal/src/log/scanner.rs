@@ -46,17 +46,17 @@ impl<C: Deref<Target = Control>> Scanner<C> {
     /// Reads from the oldest group that is kept.
     pub fn new(control: C) -> Result<Scanner<C>> {
         let first = control.saved::<Run>()?.first;
-        Ok(Scanner::from(control, first))
+        Scanner::from(control, first)
     }
 
     /// Reads from `at`, where a group begins or will begin.
-    pub fn from(control: C, at: Lsn) -> Scanner<C> {
-        let reader = Reader::new(control.layout(), AHEAD);
-        Scanner {
+    pub fn from(control: C, at: Lsn) -> Result<Scanner<C>> {
+        let reader = control.reader(AHEAD)?;
+        Ok(Scanner {
             control,
             reader,
             at,
-        }
+        })
     }
 
     /// Where the next group begins, or will.

@@ -1,12 +1,11 @@
-//! Segments and the files that they lie in, the slots.
+//! Segments and the places in the file that they lie in, the slots.
 //!
 //! A position is a byte in the row of all segments, heads included: segment number and offset are
-//! its quotient and remainder. A slot is a file of one segment's length, zero-filled when it is
-//! made; its head says which segment lies in it. Writing into blocks that were written before needs
-//! no metadata, so a group is on stable storage after one write: that is what filling with zeros is
-//! for. A slot whose segment is not kept any more takes another one and keeps its old bytes: their
-//! positions are not those that a reader looks for. So a log is a bounded set of files, however
-//! long it runs.
+//! its quotient and remainder. A slot is a piece of the file, zero-filled when it is made; its head
+//! says which segment lies in it. Writing into blocks that were written before needs no metadata, so
+//! a group is on stable storage after one write: that is what filling with zeros is for. A slot
+//! whose segment is not kept any more takes another one and keeps its old bytes: their positions
+//! are not those that a reader looks for. So a log is one bounded file, however long it runs.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,7 +14,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::error::{Error, Result};
 use super::group::{self, Bytes, Header, u32_at, u64_at};
@@ -27,15 +26,16 @@ const MAGIC: [u8; 8] = *b"FSHSEGM\n";
 const FIXED_LEN: usize = 36;
 /// How much is written at once while zero-filling.
 const FILL: usize = 256 << 10;
-/// Free slots kept for later use.
+/// Free slots kept filled for later use.
 const SPARES: usize = 2;
-const SUFFIX: &str = "segment";
-const MAKING: &str = "new.making";
+/// No slot covers this page of the file: engines that copy files by pages of SQLite's numbering
+/// never touch SQLite's lock page, which lies here.
+const GAP: u64 = 1 << 30;
 
 /// Where segments lie and how long they are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
-    pub dir: PathBuf,
+    pub path: PathBuf,
     pub id: PartitionId,
     pub segment_bytes: u32,
 }
@@ -76,12 +76,30 @@ impl Layout {
         self.segment_bytes as usize - BLOCK
     }
 
-    /// The file of a slot.
-    pub fn path(&self, slot: u32) -> PathBuf {
-        self.dir.join(format!("{slot:06}.{SUFFIX}"))
+    /// Where a slot begins in the file: behind the control page, and none across the gap.
+    pub fn slot_at(&self, slot: u32) -> u64 {
+        let (slot, len) = (u64::from(slot), u64::from(self.segment_bytes));
+        let before = (GAP - BLOCK as u64) / len;
+        match slot.checked_sub(before) {
+            None => BLOCK as u64 + slot * len,
+            Some(behind) => GAP + BLOCK as u64 + behind * len,
+        }
     }
 
-    fn head(&self, number: u64) -> Bytes {
+    /// How many whole slots a file of `len` bytes has.
+    pub fn slots_in(&self, len: u64) -> u32 {
+        let end = |slot: u32| self.slot_at(slot) + u64::from(self.segment_bytes);
+        let most = (len / u64::from(self.segment_bytes)) as u32;
+        let fits = |count: u32| count == 0 || end(count - 1) <= len;
+        // The control page and the gap cost one each at most.
+        (most.saturating_sub(2)..=most)
+            .rev()
+            .find(|n| fits(*n))
+            .unwrap_or(0)
+    }
+
+    /// The head of the slot that holds segment `number`.
+    pub fn head(&self, number: u64) -> Bytes {
         let mut head = Bytes::with_capacity(BLOCK);
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&control::VERSION.to_le_bytes());
@@ -94,38 +112,55 @@ impl Layout {
         head
     }
 
-    /// Which segment lies in a slot's file.
-    fn number_in(&self, file: &File, path: &Path) -> Result<u64> {
+    /// Which segment lies in a slot; `None` if it is blank.
+    fn number_in(&self, file: &File, slot: u32) -> Result<Option<u64>> {
         let wrong = |why| Error::NotALog {
-            path: path.to_owned(),
+            path: self.path.clone(),
             why,
         };
-        let failed = |error| Error::system("read", path, &error);
-        if file.metadata().map_err(failed)?.len() != u64::from(self.segment_bytes) {
-            return Err(wrong("the segment has not the length of a segment"));
-        }
         let mut head = [0; FIXED_LEN];
-        file.read_exact_at(&mut head, 0).map_err(failed)?;
+        let read = file.read_exact_at(&mut head, self.slot_at(slot));
+        read.map_err(|error| self.failed("read", &error))?;
+        if head == [0; FIXED_LEN] {
+            return Ok(None);
+        }
         if head[..8] != MAGIC {
-            return Err(wrong("it does not begin as a segment does"));
+            return Err(wrong("a segment in it does not begin as one does"));
         }
         let (found, known) = (u32_at(&head, 8), control::VERSION);
         if found != known {
             return Err(Error::Version {
-                path: path.to_owned(),
+                path: self.path.clone(),
                 found,
                 known,
             });
         }
         if u32_at(&head, 32) != crc32fast::hash(&head[..32]) {
-            return Err(wrong("the head of the segment is damaged"));
+            return Err(wrong("the head of a segment in it is damaged"));
         }
         let base = u64_at(&head, 24);
         let whole = base.is_multiple_of(u64::from(self.segment_bytes));
         if u64_at(&head, 16) != self.id.0 || !whole {
-            return Err(wrong("the segment belongs to another log"));
+            return Err(wrong("a segment in it belongs to another log"));
         }
-        Ok(base / u64::from(self.segment_bytes))
+        Ok(Some(base / u64::from(self.segment_bytes)))
+    }
+
+    pub fn failed(&self, op: &'static str, error: &std::io::Error) -> Error {
+        Error::system(op, &self.path, error)
+    }
+
+    /// Fills a slot with zeros, on stable storage.
+    pub(super) fn fill(&self, file: &File, slot: u32) -> std::io::Result<()> {
+        let zeros = vec![0; FILL.min(self.segment_bytes as usize)];
+        let begin = self.slot_at(slot);
+        let mut done = 0;
+        while done < self.segment_bytes as usize {
+            let some = zeros.len().min(self.segment_bytes as usize - done);
+            file.write_all_at(&zeros[..some], begin + done as u64)?;
+            done += some;
+        }
+        file.sync_data()
     }
 }
 
@@ -133,21 +168,34 @@ impl Layout {
 #[derive(Debug)]
 pub struct Slots {
     layout: Layout,
+    file: File,
     by_number: BTreeMap<u64, u32>,
+    blank: Vec<u32>,
+    count: u32,
 }
 
 impl Slots {
-    pub fn new(layout: Layout) -> Slots {
-        let by_number = BTreeMap::new();
-        Slots { layout, by_number }
+    /// Of the log's `file`, open for reading, and for writing where slots are made.
+    pub fn new(layout: Layout, file: File) -> Slots {
+        Slots {
+            layout,
+            file,
+            by_number: BTreeMap::new(),
+            blank: Vec::new(),
+            count: 0,
+        }
     }
 
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Opens the slot of a segment for reading; `None` if none holds it.
-    pub fn open(&mut self, number: u64) -> Result<Option<(u32, File)>> {
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The slot of a segment; `None` if none holds it.
+    pub fn find(&mut self, number: u64) -> Result<Option<u32>> {
         for known in [true, false] {
             if !known {
                 self.look()?;
@@ -155,14 +203,8 @@ impl Slots {
             let Some(slot) = self.by_number.get(&number) else {
                 continue;
             };
-            let path = self.layout.path(*slot);
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::system("open", &path, &error)),
-            };
-            if self.layout.number_in(&file, &path)? == number {
-                return Ok(Some((*slot, file)));
+            if self.layout.number_in(&self.file, *slot)? == Some(number) {
+                return Ok(Some(*slot));
             }
         }
         Ok(None)
@@ -170,146 +212,119 @@ impl Slots {
 
     /// Segments and their slots, as they are now. A damaged head is an error.
     pub fn look(&mut self) -> Result<&BTreeMap<u64, u32>> {
-        let layout = &self.layout;
-        let failed = |error| Error::system("list", &layout.dir, &error);
+        let meta = self.file.metadata();
+        let meta = meta.map_err(|error| self.layout.failed("look at", &error))?;
         self.by_number.clear();
-        for entry in std::fs::read_dir(&layout.dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            let slot = stem.and_then(|stem| stem.parse::<u32>().ok());
-            let Some(slot) = slot.filter(|slot| layout.path(*slot) == path) else {
-                continue;
-            };
-            let opened = File::open(&path).map_err(|e| Error::system("open", &path, &e))?;
-            let number = layout.number_in(&opened, &path)?;
-            self.by_number.insert(number, slot);
+        self.blank.clear();
+        self.count = self.layout.slots_in(meta.len());
+        for slot in 0..self.count {
+            match self.layout.number_in(&self.file, slot)? {
+                Some(number) => drop(self.by_number.insert(number, slot)),
+                None => self.blank.push(slot),
+            }
         }
         Ok(&self.by_number)
     }
 
     /// Puts segment `number` into a slot that holds none from `first` on, or into a new one.
-    /// Durable, name included, when this returns.
-    pub fn make(&mut self, number: u64, first: u64) -> Result<()> {
+    /// Durable when this returns.
+    pub fn make(&mut self, number: u64, first: u64) -> Result<u32> {
         self.look()?;
-        let mut free = self.by_number.range(..first).map(|(_, slot)| *slot);
-        let (slot, made) = match free.next() {
-            Some(slot) => (slot, self.layout.path(slot)),
+        let failed = |error: std::io::Error| self.layout.failed("make room in", &error);
+        let free = self.by_number.range(..first).next();
+        let slot = match free.map(|(_, slot)| *slot) {
+            Some(slot) => slot,
             None => {
-                let next = self.by_number.values().max().map_or(0, |slot| slot + 1);
-                (next, self.layout.fill()?)
+                let slot = self.blank.first().copied().unwrap_or(self.count);
+                self.fill(slot).map_err(failed)?;
+                slot
             }
         };
-        let path = self.layout.path(slot);
-        let failed = |error| Error::system("make", &path, &error);
-        let file = OpenOptions::new().write(true).open(&made).map_err(failed)?;
-        let head = self.layout.head(number);
-        file.write_all_at(&head, 0).map_err(failed)?;
-        file.sync_data().map_err(failed)?;
-        if made != path {
-            std::fs::rename(&made, &path).map_err(failed)?;
-            self.layout.sync_names()?;
-        }
+        let (head, at) = (self.layout.head(number), self.layout.slot_at(slot));
+        self.file.write_all_at(&head, at).map_err(failed)?;
+        self.file.sync_data().map_err(failed)?;
         self.by_number.insert(number, slot);
-        Ok(())
+        Ok(slot)
     }
 
-    /// Deletes free slots beyond those that are kept for later, the last ones first. A slot in
-    /// front of one that is in use stays.
+    fn fill(&self, slot: u32) -> std::io::Result<()> {
+        let len = self.file.metadata()?.len();
+        self.layout.fill(&self.file, slot).inspect_err(|_| {
+            // What is half made takes room from others until it is tried again.
+            let _ = self.file.set_len(len);
+        })
+    }
+
+    /// Gives the room of free slots back, except of some that are kept for later. The file keeps
+    /// its length, because readers may have mapped it.
     pub fn trim(&mut self, first: u64) -> Result<()> {
         self.look()?;
         let free = self.by_number.range(..first).map(|(_, slot)| *slot);
-        let mut free: Vec<u32> = free.collect();
-        free.sort_unstable();
-        let mut last = self.by_number.values().max().copied();
-        while free.len() > SPARES && free.last() == last.as_ref() {
-            let path = self.layout.path(free.pop().expect("more than the spares"));
-            let removed = std::fs::remove_file(&path);
-            removed.map_err(|error| Error::system("remove", &path, &error))?;
-            last = last.and_then(|slot| slot.checked_sub(1));
+        for slot in free.skip(SPARES) {
+            let (at, len) = (
+                self.layout.slot_at(slot),
+                u64::from(self.layout.segment_bytes),
+            );
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match fallocate(&self.file, flags, at, len) {
+                // A file system without holes keeps the room: the slot is used again as it is.
+                Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+                other => other.map_err(|error| self.layout.failed("trim", &error.into()))?,
+            }
         }
         Ok(())
     }
 }
 
-impl Layout {
-    /// A file of zeros, on stable storage.
-    fn fill(&self) -> Result<PathBuf> {
-        let path = self.dir.join(MAKING);
-        let zeros = vec![0; FILL.min(self.segment_bytes as usize)];
-        let write = || -> std::io::Result<()> {
-            let mut options = OpenOptions::new();
-            let file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)?;
-            let mut at = 0;
-            while at < self.segment_bytes as usize {
-                let some = zeros.len().min(self.segment_bytes as usize - at);
-                file.write_all_at(&zeros[..some], at as u64)?;
-                at += some;
-            }
-            file.sync_all()
-        };
-        write().map_err(|error| {
-            // What is half made is in nobody's way: the next one begins at its start.
-            let _ = std::fs::remove_file(&path);
-            Error::system("fill", &path, &error)
-        })?;
-        Ok(path)
-    }
-
-    pub fn sync_names(&self) -> Result<()> {
-        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(|error| Error::system("sync", &self.dir, &error))
-    }
-}
-
-/// The segments that an appender writes into, opened for writing that is durable when it returns.
+/// Where an appender writes: the file, opened for writing that is durable when it returns, and the
+/// slots of the newest segments.
 #[derive(Debug)]
 pub struct Writers {
+    file: File,
     open: Mutex<BTreeMap<u64, Place>>,
     slots: Mutex<Slots>,
 }
 
-type Place = Arc<Mutex<Option<Arc<File>>>>;
+type Place = Arc<Mutex<Option<u64>>>;
 
 impl Writers {
-    pub fn new(layout: Layout) -> Writers {
-        Writers {
+    pub fn new(slots: Slots) -> Result<Writers> {
+        let layout = &slots.layout;
+        let file = open_durable(&layout.path).map_err(|error| layout.failed("open", &error))?;
+        Ok(Writers {
+            file,
             open: Mutex::default(),
-            slots: Mutex::new(Slots::new(layout)),
-        }
+            slots: Mutex::new(slots),
+        })
     }
 
-    /// The segment's file; made in a slot that holds none from `first` on if it is not there. Who
-    /// comes second waits for the first.
-    pub fn get(&self, number: u64, first: impl Fn() -> Result<u64>) -> Result<Arc<File>> {
+    /// Where the segment begins in the file; made in a slot that holds none from `first` on if it
+    /// is not there. Who comes second waits for the first.
+    pub fn place(&self, number: u64, first: impl Fn() -> Result<u64>) -> Result<u64> {
         let place = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody writes two segments back.
             open.retain(|kept, _| kept + 2 > number);
             Arc::clone(open.entry(number).or_default())
         };
-        let mut file = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*file {
-            return Ok(Arc::clone(file));
+        let mut at = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = *at {
+            return Ok(at);
         }
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = match slots.open(number)? {
-            Some((slot, _)) => slot,
-            None => {
-                slots.make(number, first()?)?;
-                slots.by_number[&number]
-            }
+        let slot = match slots.find(number)? {
+            Some(slot) => slot,
+            None => slots.make(number, first()?)?,
         };
-        let path = slots.layout.path(slot);
-        drop(slots);
-        let opened = open_durable(&path).map_err(|error| Error::system("open", &path, &error))?;
-        Ok(Arc::clone(file.insert(Arc::new(opened))))
+        Ok(*at.insert(slots.layout.slot_at(slot)))
     }
 
-    /// Deletes slots that are not needed.
+    /// Writes whole blocks; on stable storage when this returns.
+    pub fn write(&self, bytes: &[u8], at: u64) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
+    /// Gives the room of slots back that are not needed.
     pub fn trim(&self, first: u64) -> Result<()> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.trim(first)
@@ -332,7 +347,8 @@ fn open_durable(path: &Path) -> std::io::Result<File> {
 /// Reads groups by position, through a window that goes along.
 pub struct Reader {
     slots: Slots,
-    file: Option<(u64, File)>,
+    /// The segment that is being read, and its slot.
+    here: Option<(u64, u32)>,
     window: Bytes,
     window_at: Lsn,
     /// Least bytes read at once.
@@ -341,20 +357,16 @@ pub struct Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Reader({}, at {})",
-            self.slots.layout.dir.display(),
-            self.window_at.0
-        )
+        let path = self.slots.layout.path.display();
+        write!(f, "Reader({path}, at {})", self.window_at.0)
     }
 }
 
 impl Reader {
-    pub fn new(layout: Layout, ahead: usize) -> Reader {
+    pub fn new(slots: Slots, ahead: usize) -> Reader {
         Reader {
-            slots: Slots::new(layout),
-            file: None,
+            slots,
+            here: None,
             window: Bytes::new(),
             window_at: Lsn(0),
             ahead,
@@ -392,11 +404,6 @@ impl Reader {
         &self.window[at..at + len]
     }
 
-    /// What was read may have been written anew.
-    pub fn forget(&mut self) {
-        self.window.clear();
-    }
-
     /// Makes the window hold `len` bytes from `lsn`; `false` if they are not there.
     fn look(&mut self, lsn: Lsn, len: usize, until: Lsn) -> Result<bool> {
         let end = lsn.after(len as u64);
@@ -407,11 +414,10 @@ impl Reader {
             return Ok(true);
         }
         let number = self.slots.layout.number(lsn);
-        if self.file.as_ref().is_none_or(|(open, _)| *open != number) {
-            let opened = self.slots.open(number)?;
-            self.file = opened.map(|(_, file)| (number, file));
+        if self.here.is_none_or(|(open, _)| open != number) {
+            self.here = self.slots.find(number)?.map(|slot| (number, slot));
         }
-        let Some((_, file)) = &self.file else {
+        let Some((_, slot)) = self.here else {
             return Ok(false);
         };
         let most = self.slots.layout.rest(lsn).min((until.0 - lsn.0) as usize);
@@ -419,11 +425,13 @@ impl Reader {
         self.window.clear();
         self.window.resize(want, 0);
         self.window_at = lsn;
-        let read = file.read_exact_at(&mut self.window, self.slots.layout.offset(lsn));
-        read.map_err(|error| {
+        let layout = &self.slots.layout;
+        let at = layout.slot_at(slot) + layout.offset(lsn);
+        let read = self.slots.file.read_exact_at(&mut self.window, at);
+        if let Err(error) = read {
             self.window.clear();
-            Error::system("read", &self.slots.layout.dir, &error)
-        })?;
+            return Err(self.slots.layout.failed("read", &error));
+        }
         Ok(true)
     }
 }

@@ -8,13 +8,13 @@ use foreshadow_wal::log::control::boottime;
 use foreshadow_wal::log::{Appender, Control, Error, Kind};
 use tempfile::tempdir;
 
-use crate::support::{assert_same, fill, open, options, read, read_dir, segments};
+use crate::support::{assert_same, fill, log, open, options, read, read_dir};
 
 #[test]
 fn the_second_appender_is_told_who_the_first_one_is() {
     let dir = tempdir().expect("a directory");
     let first = open(dir.path());
-    let error = Appender::open(dir.path(), &options()).err();
+    let error = Appender::open(&log(dir.path()), &options()).err();
     match &error {
         Some(Error::InUse { pid, .. }) => assert_eq!(*pid, std::process::id()),
         other => panic!("{other:?}"),
@@ -30,7 +30,7 @@ fn nobody_acknowledges_after_the_lease_and_a_new_one_lets_him_go_on() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
     let mut kept = fill(&appender, 3);
-    let control = Control::open(dir.path()).expect("a log");
+    let control = Control::open(&log(dir.path())).expect("a log");
     control.set_lease(boottime() + Duration::from_millis(200));
     let mut last = Duration::ZERO;
     while let Ok(lsn) = appender.append(Kind(5), b"in time") {
@@ -53,7 +53,7 @@ fn nobody_acknowledges_after_the_lease_and_a_new_one_lets_him_go_on() {
 fn a_lease_that_ends_while_groups_are_written_lets_none_of_them_through() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
-    let control = Control::open(dir.path()).expect("a log");
+    let control = Control::open(&log(dir.path())).expect("a log");
     for _ in 0..20 {
         let deadline = boottime() + Duration::from_millis(5);
         control.set_lease(deadline);
@@ -84,19 +84,16 @@ fn a_newer_format_is_refused_by_number() {
     let appender = open(dir.path());
     fill(&appender, 3);
     drop(appender);
-    let control = dir.path().join("control");
-    let segment = segments(dir.path()).remove(0);
-    for path in [control, segment] {
-        let whole = fs::read(&path).expect("a file");
+    let path = log(dir.path());
+    let whole = fs::read(&path).expect("a file");
+    for version in [8, 4096 + 8] {
         let mut newer = whole.clone();
-        newer[8] = 2;
+        newer[version] = 2;
         fs::write(&path, &newer).expect("written");
         let error = read_dir(dir.path()).expect_err("it can't be read");
         let said = error.to_string();
-        assert!(
-            said.contains("format version 2, this program knows 1"),
-            "{said}"
-        );
+        let expected = "format version 2, this program knows 1";
+        assert!(said.contains(expected), "{said}");
         fs::write(&path, &whole).expect("written");
     }
     assert_eq!(read_dir(dir.path()).expect("readable").len(), 3);
@@ -134,8 +131,7 @@ fn a_full_disk_refuses_and_space_lets_it_go_on() {
     let Some(mount) = Mount::over(dir.path(), 420) else {
         return;
     };
-    let log = dir.path().join("log");
-    let appender = open(&log);
+    let appender = open(dir.path());
     let kept = std::sync::Mutex::new(Vec::new());
     let count = |upto: u32| {
         std::thread::scope(|scope| {
@@ -178,6 +174,6 @@ fn a_full_disk_refuses_and_space_lets_it_go_on() {
     acknowledged.push((lsn, 2, b"on".to_vec()));
     assert_same(&records(&appender), &acknowledged);
     drop(appender);
-    assert_same(&records(&open(&log)), &acknowledged);
+    assert_same(&records(&open(dir.path())), &acknowledged);
     drop(mount);
 }

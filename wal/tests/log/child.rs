@@ -13,7 +13,7 @@ use foreshadow_wal::log::{Appender, Error, Kind, Options};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::tempdir;
 
-use crate::support::{options, read};
+use crate::support::{log, options, read};
 
 const DIR: &str = "FORESHADOW_TEST_LOG";
 const NAME: &str = "child::threads_append_until_the_log_is_sealed";
@@ -53,7 +53,7 @@ fn threads_append_until_the_log_is_sealed() {
             groups_in_flight,
             ..options()
         };
-        let appender = match Appender::open(Path::new(&dir), &options) {
+        let appender = match Appender::open(&log(Path::new(&dir)), &options) {
             Err(Error::Sealed { .. }) => return,
             other => other.expect("a log"),
         };
@@ -64,7 +64,7 @@ fn threads_append_until_the_log_is_sealed() {
         return;
     }
     let dir = tempdir().expect("a directory");
-    let appender = Appender::open(dir.path(), &options()).expect("a log");
+    let appender = Appender::open(&log(dir.path()), &options()).expect("a log");
     let told = Mutex::new(Vec::new());
     append_until_sealed(&appender, 20, |words| {
         told.lock().expect("a list").push(words);

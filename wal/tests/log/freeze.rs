@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::tempdir;
 
 use crate::child::{Writer, check, highest};
-use crate::support::{assert_same, fill, open, read, read_dir};
+use crate::support::{assert_same, fill, log, open, read, read_dir};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn appends_wait_for_the_thaw_and_go_on_as_if_nothing_had_been() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
-    let control = Control::open(dir.path()).expect("a log");
+    let control = Control::open(&log(dir.path())).expect("a log");
     let count = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -46,7 +46,7 @@ fn a_seal_ends_the_wait_and_the_log_is_what_it_was_when_it_was_frozen() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
     let kept = fill(&appender, 10);
-    let control = Control::open(dir.path()).expect("a log");
+    let control = Control::open(&log(dir.path())).expect("a log");
     let frozen = control.freeze(boottime() + LONG).expect("not sealed");
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..4)
@@ -68,7 +68,7 @@ fn a_seal_ends_the_wait_and_the_log_is_what_it_was_when_it_was_frozen() {
 fn a_freeze_whose_time_is_over_binds_nobody_and_can_not_be_sealed_any_more() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
-    let control = Control::open(dir.path()).expect("a log");
+    let control = Control::open(&log(dir.path())).expect("a log");
     let until = boottime() + Duration::from_millis(30);
     let frozen = control.freeze(until).expect("not sealed");
     appender
@@ -94,7 +94,7 @@ fn a_writer_that_is_stopped_at_any_moment_of_a_freeze_acknowledges_nothing_beyon
     for round in 0..60 {
         let dir = tempdir().expect("a directory");
         drop(open(dir.path()));
-        let control = Control::open(dir.path()).expect("a log");
+        let control = Control::open(&log(dir.path())).expect("a log");
         let writer = Writer::start(dir.path());
         writer.wait_for(round % 20);
         let frozen = match round % 2 {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tempfile::tempdir;
 
 use crate::child::{Writer, check, highest};
-use crate::support::{assert_same, copy, lies_at, open, read, read_dir};
+use crate::support::{assert_same, copy, lies_at, log, open, read, read_dir};
 
 const ROUNDS: u64 = 1000;
 
@@ -70,7 +70,7 @@ fn nothing_above_the_seal_was_ever_acknowledged() {
 
 fn seal_round(dir: &Path, fate: Fate, count: usize) -> (Vec<[u64; 3]>, Word) {
     drop(open(dir));
-    let control = Control::open(dir).expect("a log");
+    let control = Control::open(&log(dir)).expect("a log");
     let writer = Writer::start(dir);
     writer.wait_for(count);
     match fate {

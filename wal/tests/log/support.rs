@@ -10,6 +10,11 @@ use foreshadow_wal::{Lsn, PartitionId};
 
 pub const SEGMENT: u32 = 64 << 10;
 
+/// The log of a test's directory.
+pub fn log(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
 pub fn options() -> Options {
     Options {
         id: PartitionId(7),
@@ -19,7 +24,7 @@ pub fn options() -> Options {
 }
 
 pub fn open(dir: &Path) -> Appender {
-    Appender::open(dir, &options()).expect("a log")
+    Appender::open(&log(dir), &options()).expect("a log")
 }
 
 /// Position, kind and payload of every record.
@@ -40,7 +45,7 @@ pub fn read_with(mut scanner: Scanner<&Control>) -> Result<Records> {
 
 /// Opens the log in `dir` as a reader and reads it whole.
 pub fn read_dir(dir: &Path) -> Result<Records> {
-    read(&Control::open(dir)?)
+    read(&Control::open(&log(dir))?)
 }
 
 /// A copy of a log: other files, so that nothing of the live words counts, as after a power cut.
@@ -65,34 +70,32 @@ pub fn fill(appender: &Appender, count: u32) -> Records {
     records
 }
 
-/// Files of segments, in the order of the segments.
-pub fn segments(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("a directory");
-    let paths = entries.map(|entry| entry.expect("an entry").path());
-    let mut paths: Vec<_> = paths
-        .filter_map(|path| Some((base(&path)?, path)))
-        .collect();
-    paths.sort();
-    paths.into_iter().map(|(_, path)| path).collect()
+/// Where a position lies in the file of the log in `dir`; slots are short and without a gap here.
+pub fn place(dir: &Path, at: Lsn) -> Option<u64> {
+    let file = fs::read(log(dir)).expect("a log");
+    let (begin, within) = (at.0 / u64::from(SEGMENT), at.0 % u64::from(SEGMENT));
+    let bases = (0..slots(dir)).map(|slot| 4096 + slot * u64::from(SEGMENT));
+    let holds = |base: &u64| {
+        let head = &file[*base as usize + 24..][..8];
+        head == (begin * u64::from(SEGMENT)).to_le_bytes()
+    };
+    bases.into_iter().find(holds).map(|base| base + within)
 }
 
-/// Where the segment in a file begins.
-pub fn base(path: &Path) -> Option<u64> {
-    let head = fs::read(path).ok()?;
-    let is_segment = path.extension().is_some_and(|found| found == "segment");
-    is_segment.then(|| u64::from_le_bytes(head[24..32].try_into().expect("eight bytes")))
+/// How many slots the file has.
+pub fn slots(dir: &Path) -> u64 {
+    let len = fs::metadata(log(dir)).expect("a log").len();
+    (len - 4096) / u64::from(SEGMENT)
 }
 
 /// A group's header lies at `at`.
 pub fn lies_at(dir: &Path, at: Lsn) -> bool {
-    let begin = at.0 / u64::from(SEGMENT) * u64::from(SEGMENT);
-    let holds = |path: &PathBuf| base(path) == Some(begin);
-    let Some(path) = segments(dir).into_iter().find(holds) else {
+    let Some(place) = place(dir, at) else {
         return false;
     };
-    let file = fs::File::open(path).expect("a segment");
+    let file = fs::File::open(log(dir)).expect("a log");
     let mut head = [0; 4096];
-    let read = file.read_exact_at(&mut head, at.0 % u64::from(SEGMENT));
+    let read = file.read_exact_at(&mut head, place);
     read.is_ok() && Header::read(&head).is_some_and(|header| header.lsn == at)
 }
 

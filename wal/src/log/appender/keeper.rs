@@ -34,7 +34,7 @@ fn keep(work: &Receiver<Work>) {
             continue;
         }
         // A leader meets the same failure when it matters, and tells it.
-        let _ = log.writer(number);
+        let _ = log.place(number);
         let word = log.control.word();
         if !word.sealed {
             let _ = log.control.save(|run: &mut Run| {

@@ -1,7 +1,6 @@
 //! The queue of an appender: the group that is open, those that wait for a leader, those in flight.
 
 use std::collections::VecDeque;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Appender, keeper};
@@ -279,9 +278,9 @@ fn write(appender: &Appender, lsn: Lsn, bytes: &[u8]) -> Result<()> {
     }
     let layout = &appender.log.layout;
     let (number, offset) = (layout.number(lsn), layout.offset(lsn));
-    let file = appender.log.writer(number)?;
-    let failed = |error| Error::system("write", &layout.dir, &error);
-    file.write_all_at(bytes, offset).map_err(failed)?;
+    let base = appender.log.place(number)?;
+    let written = appender.log.writers.write(bytes, base + offset);
+    written.map_err(|error| layout.failed("write", &error))?;
     let half = u64::from(layout.segment_bytes) / 2;
     if offset < half && offset + bytes.len() as u64 >= half {
         keeper::look_ahead(&appender.log, number + 1);
