@@ -2,8 +2,8 @@
 //!
 //! Both ends are threads of this process on the loopback, each contender has the same sizes, and
 //! the contenders take turns: neighbours on the machine slow down both. Wall time says little on a
-//! shared machine and is left out. The link does more than the loop: it checks every frame's sum and
-//! hands out frames that own their bytes; the loop reads over what it read before.
+//! shared machine and is left out. The link does more than the loop: it checks every frame's sum
+//! and hands out frames that own their bytes; the loop reads over what it read before.
 
 #[allow(dead_code, reason = "every bench uses a part of it")]
 mod report;

@@ -101,7 +101,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// Takes a frame back of which `count` more bytes are there, and adds it to `frames` when whole.
+    /// Takes a frame back of which `count` more bytes are there, and adds it to `frames` when
+    /// whole.
     pub fn received_rest(
         &mut self,
         mut draft: Draft,
@@ -168,8 +169,8 @@ impl Inbox {
         }
     }
 
-    /// Moves an unfinished frame at the end of `bytes`, behind `used`, out of the buffer if much of it
-    /// is missing; returns how many bytes are used then.
+    /// Moves an unfinished frame at the end of `bytes`, behind `used`, out of the buffer if much
+    /// of it is missing; returns how many bytes are used then.
     fn begin_draft(&mut self, bytes: &[u8], used: usize) -> Result<usize> {
         let rest = &bytes[used..];
         let missing = self.need.map_or(0, |need| need - rest.len());

@@ -1,11 +1,11 @@
 //! How fast a link is, and what one send may carry because of it.
 //!
 //! An urgent frame waits for the send that is under way and for what the socket holds unsent. Both
-//! are kept to what the link carries in [`Pace::turn`]; on a slow link each is [`SEND_LEN_MIN`], and
-//! on a fast one large sends save processor time (a third of it from 64 KiB to 1 MiB).
+//! are kept to what the link carries in [`Pace::turn`]; on a slow link each is [`SEND_LEN_MIN`],
+//! and on a fast one large sends save processor time (a third of it from 64 KiB to 1 MiB).
 //!
-//! The rate is the kernel's own estimate (`tcpi_delivery_rate`): bytes acknowledged over the time in
-//! which they were under way. Times in which the sender had nothing to send can only raise it.
+//! The rate is the kernel's own estimate (`tcpi_delivery_rate`): bytes acknowledged over the time
+//! in which they were under way. Times in which the sender had nothing to send can only raise it.
 
 use wal::{Span, Time};
 

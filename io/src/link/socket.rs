@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::ring::{Completion, Descriptor, Payload, Ring, Token};
 use crate::throttle::Rate;
 
-/// Unsent bytes that the kernel may hold until the link's rate is known: what is in flight to the peer does not count, so this
-/// bounds what stands before an urgent frame without bounding the throughput of a long path.
+/// Unsent bytes that the kernel may hold until the link's rate is known: what is in flight to the
+/// peer does not count, so this bounds what stands before an urgent frame without bounding the
+/// throughput of a long path.
 pub const UNSENT_LEN: usize = 256 << 10;
 /// A peer that acknowledges nothing for so long is gone.
 const SILENCE_MAX: Span = Span::secs(10);

@@ -2,9 +2,9 @@
 //!
 //! Whether a zero-copy send copies after all depends on route and card, and only the kernel knows:
 //! over the loopback it always does, and then costs 40 % more processor time than a plain send. So
-//! the first large send of a connection is a trial with `IORING_SEND_ZC_REPORT_USAGE`. Only when its
-//! notification says that nothing was copied do other large sends go the same way, and the first one
-//! that was copied ends it.
+//! the first large send of a connection is a trial with `IORING_SEND_ZC_REPORT_USAGE`. Only when
+//! its notification says that nothing was copied do other large sends go the same way, and the
+//! first one that was copied ends it.
 
 use std::fmt;
 

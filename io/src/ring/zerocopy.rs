@@ -1,8 +1,8 @@
 //! Sends without a copy, and what the kernel says about them.
 //!
-//! Such a send is answered twice: when its bytes are queued, and by a notification when nobody reads
-//! the memory any more (io_uring_enter(2), IORING_OP_SEND_ZC). The ring keeps the bytes until the
-//! second answer, or until an only one that says no second will follow.
+//! Such a send is answered twice: when its bytes are queued, and by a notification when nobody
+//! reads the memory any more (io_uring_enter(2), IORING_OP_SEND_ZC). The ring keeps the bytes
+//! until the second answer, or until an only one that says no second will follow.
 
 use io_uring::opcode;
 

@@ -14,8 +14,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Begins a frame with its header and what is there of the rest. The header's fields are checked;
-    /// `start` must not be longer than the frame.
+    /// Begins a frame with its header and what is there of the rest. The header's fields are
+    /// checked; `start` must not be longer than the frame.
     pub fn new(start: &[u8]) -> Result<Draft, Error> {
         let len = HEADER_LEN + Header::read(start)?.wire_len as usize;
         if start.len() > len {
@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(draft.is_whole(), rest.is_empty());
             draft.advance(rest.len());
             let frame = draft.finish().unwrap();
-            assert!(frame == whole && frame.payload().as_ptr() as usize % 16 == 0);
+            assert!(frame == whole && (frame.payload().as_ptr() as usize).is_multiple_of(16));
         }
     }
 

@@ -47,3 +47,21 @@ fn the_first_large_send_is_a_trial_and_on_the_loopback_the_last() {
         assert!(*got == frame(Class::Live, number as u64, len), "{number}");
     }
 }
+
+#[test]
+fn an_urgent_frame_waits_for_one_send_whose_length_follows_the_link() {
+    let mut outbox = outbox::Outbox::new(Bounds::default());
+    for number in 0..20 {
+        let bulk = frame(Class::Bulk, number, 30_000);
+        outbox.enqueue(Class::Bulk, bulk).unwrap();
+    }
+    let slow = outbox.next_send(64 << 10).unwrap().unwrap();
+    assert!((60_000..=66 << 10).contains(&slow.len()), "{}", slow.len());
+    let urgent = frame(Class::Urgent, 0, 5000);
+    outbox.enqueue(Class::Urgent, urgent.clone()).unwrap();
+    let next = outbox.next_send(64 << 10).unwrap().unwrap();
+    assert!(next.len() <= 66 << 10);
+    assert_eq!(outbox.queued_bytes(Class::Urgent), 0, "it went first");
+    let fast = outbox.next_send(1 << 20).unwrap().unwrap();
+    assert!(fast.len() > 256 << 10, "{}", fast.len());
+}
