@@ -5,5 +5,6 @@ use std::process::ExitCode;
 use foreshadow::{cli, runtime};
 
 fn main() -> ExitCode {
+    io::heap::keep_freed_frames();
     cli::main(|config, seat| runtime::run(config, seat).map_err(|error| error.to_string()))
 }

@@ -6,6 +6,7 @@
 //! | [`error`] | one error: operation, subject, reason, kind |
 //! | [`engine`] | attaching to an engine's own files |
 //! | [`buffer`] | page-aligned buffers, reused within a bound |
+//! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`link`] | frames to and from a peer over TCP, urgent ones first |
 //! | [`probe`] | what this kernel and this user offer |
 //! | [`compute`] | threads for work that must not run on a shard |
@@ -30,6 +31,7 @@ pub mod durable;
 pub mod engine;
 pub mod error;
 pub mod failpoint;
+pub mod heap;
 pub mod journal;
 pub mod link;
 pub mod notes;

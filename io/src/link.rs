@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`outbox`] | frames waiting to be sent, by class; builds what goes out next |
 //! | [`inbox`] | bytes received, cut into records and frames |
+//! | [`pace`] | how fast the link is, and what one send may carry |
+//! | [`zerocopy`] | whether sends go out without a copy |
 //! | [`socket`] | TCP sockets as links want them, and the listener |
 //! | [`tcp`] | one connection: connect, move frames, close in order |
 //!
@@ -13,17 +15,21 @@
 //! frame of 4 KiB or more as it is, or smaller frames together through one zstd stream.
 pub mod inbox;
 pub mod outbox;
+pub mod pace;
 pub mod socket;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod zerocopy;
 
 use std::fmt;
 
 use crate::error::Error;
 pub use outbox::{Backpressure, Bounds};
+pub use pace::Pace;
 pub use socket::Listener;
 pub use tcp::TcpLink;
+pub use zerocopy::Verdict;
 
 /// What goes first when several frames wait.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -14,12 +14,14 @@
 //! than the kernel takes at once wait here, and answers that don't fit the queue wait in the
 //! kernel.
 
+mod build;
 mod now;
 mod payload;
 mod slab;
 mod sleep;
 #[cfg(test)]
 mod tests;
+mod zerocopy;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -30,9 +32,11 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use wal::Time;
+use wal::frame::Draft;
 
 use crate::buffer::{Buffer, Pool};
 use crate::error::{Error, Kind, Result};
+use build::build;
 use payload::{Address, Message};
 pub use payload::{Chunk, Descriptor, Gather, Payload};
 use slab::{Hold, Op, Slab};
@@ -159,33 +163,8 @@ impl Ring {
     }
 
     /// Receives into `buffer[from..]`; completes with as many bytes as there are, 0 at the end.
-    pub fn recv(&mut self, token: Token, fd: &Descriptor, buffer: Buffer, from: usize) {
-        let to = buffer.len();
-        self.receive(token, fd, buffer, from..to, 0);
-    }
-
-    /// Receives `buffer[range]` whole; less only at the end of the stream.
-    pub fn recv_whole(
-        &mut self,
-        token: Token,
-        fd: &Descriptor,
-        buffer: Buffer,
-        range: std::ops::Range<usize>,
-    ) {
-        self.receive(token, fd, buffer, range, libc::MSG_WAITALL);
-    }
-
-    fn receive(
-        &mut self,
-        token: Token,
-        fd: &Descriptor,
-        mut buffer: Buffer,
-        range: std::ops::Range<usize>,
-        flags: i32,
-    ) {
-        let place = &mut buffer[range];
-        let entry = opcode::Recv::new(raw(fd), place.as_mut_ptr(), place.len() as u32);
-        let entry = entry.flags(flags).build();
+    pub fn recv(&mut self, token: Token, fd: &Descriptor, mut buffer: Buffer, from: usize) {
+        let entry = receive(fd, &mut buffer[from..], 0);
         self.start(
             token,
             Some(fd),
@@ -193,6 +172,12 @@ impl Ring {
             Hold::Nothing,
             entry,
         );
+    }
+
+    /// Receives all that is missing of a frame; less only at the end of the stream.
+    pub fn recv_rest(&mut self, token: Token, fd: &Descriptor, mut draft: Draft) {
+        let entry = receive(fd, draft.rest(), libc::MSG_WAITALL);
+        self.start(token, Some(fd), Payload::Draft(draft), Hold::Nothing, entry);
     }
 
     /// Sends all of `gather` after its first `from` bytes. Short only on an error after some bytes.
@@ -413,7 +398,12 @@ impl Ring {
         if taken.token == SILENT || taken.token == DOORBELL {
             return;
         }
+        let notified = cqueue::notif(answer.flags());
+        if notified {
+            taken.payload = zerocopy::released(taken.payload, answer.result());
+        }
         let result = match answer.result() {
+            _ if notified => Ok(0),
             result if result >= 0 => Ok(result as usize),
             code if -code == libc::ETIME => Ok(0),
             code => Err(std::io::Error::from_raw_os_error(-code)),
@@ -453,6 +443,12 @@ impl Drop for Ring {
     }
 }
 
+fn receive(fd: &Descriptor, place: &mut [u8], flags: i32) -> squeue::Entry {
+    opcode::Recv::new(raw(fd), place.as_mut_ptr(), place.len() as u32)
+        .flags(flags)
+        .build()
+}
+
 fn raw(fd: &Descriptor) -> Fd {
     Fd(fd.as_fd().as_raw_fd())
 }
@@ -460,33 +456,4 @@ fn raw(fd: &Descriptor) -> Fd {
 fn timespec(at: Time) -> Box<Timespec> {
     let (seconds, nanos) = (at.0 / 1_000_000_000, at.0 % 1_000_000_000);
     Box::new(Timespec::new().sec(seconds).nsec(nanos as u32))
-}
-
-/// Asks for the cheapest mode first; an older kernel gets what it knows.
-fn build(depth: u32) -> std::io::Result<IoUring> {
-    let mut deferred = IoUring::builder();
-    deferred
-        .setup_cqsize(depth * 4)
-        .setup_submit_all()
-        .setup_single_issuer();
-    deferred
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .dontfork();
-    let mut cooperative = IoUring::builder();
-    cooperative.setup_cqsize(depth * 4).setup_submit_all();
-    cooperative
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .dontfork();
-    let mut plain = IoUring::builder();
-    plain.setup_cqsize(depth * 4).dontfork();
-    let unknown = |error: &std::io::Error| error.raw_os_error() == Some(libc::EINVAL);
-    match deferred.build(depth) {
-        Err(error) if unknown(&error) => match cooperative.build(depth) {
-            Err(error) if unknown(&error) => plain.build(depth),
-            other => other,
-        },
-        other => other,
-    }
 }

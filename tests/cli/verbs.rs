@@ -112,6 +112,16 @@ fn peers_shows_the_links_and_a_peer_that_is_gone() {
     ];
     has(first(&peers), &fields);
     assert_eq!(first(&peers)["state"], "up");
+    let path = &first(&peers)["path"];
+    assert_eq!(path["codec"], "zstd 1", "nothing is known yet: {path}");
+    let tried = path["zero_copy"].as_str().expect("a word");
+    assert!(["untried", "copied"].contains(&tried), "{path}");
+    has(path, &["rate_bytes_per_second"]);
+    let said = words(&cluster, &["peers"]);
+    for head in ["RATE", "CODEC", "ZERO-COPY"] {
+        assert!(said.out.contains(head), "{said:#?}");
+    }
+    assert!(said.out.contains("zstd 1"), "{said:#?}");
     assert!(first(&peers)["bytes_out"].as_u64() > Some(0));
     cluster.kill9("node-b").expect("killed");
     until("the peer is down", || {

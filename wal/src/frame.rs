@@ -6,6 +6,8 @@
 //! Invariants: a [`Frame`] that exists has been checked (lengths, checksum, every header field);
 //! its payload begins at a multiple of 16, so rkyv can read it in place; cloning shares the bytes.
 
+mod draft;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use rkyv::util::AlignedVec;
 use crate::error::Error;
 use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
+pub use draft::Draft;
 
 /// Bytes of the header that precedes every payload.
 pub const HEADER_LEN: usize = 64;
@@ -97,13 +100,18 @@ impl Frame {
                 max: need as u64,
             });
         }
-        if crc_of(bytes) != header.crc {
-            return Err(Error::Checksum { what: WHAT });
-        }
         let mut aligned = AlignedVec::with_capacity(bytes.len());
         aligned.extend_from_slice(bytes);
+        Frame::checked(header, aligned)
+    }
+
+    /// A frame of exactly these bytes, if the checksum holds.
+    fn checked(header: Header, bytes: AlignedVec<16>) -> Result<Frame, Error> {
+        if crc_of(&bytes) != header.crc {
+            return Err(Error::Checksum { what: WHAT });
+        }
         Ok(Frame {
-            bytes: Arc::new(aligned),
+            bytes: Arc::new(bytes),
             header,
         })
     }

@@ -148,19 +148,22 @@ proptest! {
         let at = Position { epoch: Epoch(1), lsn: Lsn(9), digest: Digest(77) };
         let head = PagesHead { partition: PartitionId(5), at, page_size: size as u32,
             page_count: 5_000, flags: Flags::LAST };
-        let frame = Encoder::new(1).pages(&head, &list).expect("fits");
-        let mut seen = Vec::new();
-        let found = Decoder::new().pages(&Frame::parse(frame.bytes()).expect("a frame"),
-            &mut |n, image| { seen.push((n, image.to_vec())); Ok(()) }).expect("decodes");
-        prop_assert_eq!(found, head);
-        prop_assert_eq!(seen, images);
+        let fast = Encoder::new(-5).pages(&head, &list).expect("fits");
+        let plain = Encoder::new(1).plain_pages(&head, &list).expect("fits");
+        for frame in [Encoder::new(1).pages(&head, &list).expect("fits"), fast, plain] {
+            let mut seen = Vec::new();
+            let found = Decoder::new().pages(&Frame::parse(frame.bytes()).expect("a frame"),
+                &mut |n, image| { seen.push((n, image.to_vec())); Ok(()) }).expect("decodes");
+            prop_assert_eq!(found, head);
+            prop_assert_eq!(&seen, &images);
+        }
     }
 
     #[test]
     fn arbitrary_bytes_never_panic_a_decoder(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         digest_everything(&bytes);
         for kind in [FrameKind::Delta, FrameKind::Pages] {
-            for codec in [Codec::Zstd, Codec::Prefix] {
+            for codec in [Codec::Plain, Codec::Zstd, Codec::Prefix] {
                 let header = Header { codec, plain_len: 1024,
                     ..Header::plain(kind, PartitionId(1), Epoch(1)) };
                 digest_everything(Frame::seal(header, &bytes).bytes());

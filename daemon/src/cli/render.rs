@@ -137,6 +137,8 @@ pub fn peers(list: &[PeerReply]) -> String {
     let rows: Vec<Vec<String>> = list
         .iter()
         .map(|one| {
+            let path = one.path.as_ref();
+            let rate = path.and_then(|path| path.rate_bytes_per_second);
             vec![
                 one.name.clone(),
                 word(&one.state),
@@ -144,14 +146,26 @@ pub fn peers(list: &[PeerReply]) -> String {
                 one.rtt_us.map_or("-".into(), |us| format!("{us} us")),
                 bytes(one.bytes_out),
                 bytes(one.bytes_in),
+                rate.map_or("-".into(), |rate| format!("{}/s", bytes(rate))),
+                path.map_or("-".into(), |path| path.codec.clone()),
+                path.map_or("-".into(), |path| path.zero_copy.clone()),
                 one.reason.clone().unwrap_or_default(),
             ]
         })
         .collect();
-    table(
-        &["NAME", "STATE", "ADDRESS", "RTT", "SENT", "RECEIVED", ""],
-        &rows,
-    )
+    let head = [
+        "NAME",
+        "STATE",
+        "ADDRESS",
+        "RTT",
+        "SENT",
+        "RECEIVED",
+        "RATE",
+        "CODEC",
+        "ZERO-COPY",
+        "",
+    ];
+    table(&head, &rows)
 }
 
 /// One line about a move, for the live view and for its end.

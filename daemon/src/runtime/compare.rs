@@ -15,14 +15,15 @@ use wal::lsn::Lsn;
 use wal::sqlite::lock_page;
 use wal::{Digest, NodeId, PartitionId, Span, Time};
 
+use super::codecs::packing;
 use super::host::Host;
-use super::lives::{DELTA_LEVEL, Live, failure_of};
+use super::links::BULK_MAX;
+use super::lives::{Live, failure_of};
 use super::pools::Where;
 use crate::effect::Class;
 use crate::event::{Failure, LinkId, Outcome, Ticket};
+use crate::ship::codec::Codec;
 
-/// Plain bytes of one frame of pages: small enough that an urgent frame never waits long.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Live bytes that may wait in a link, which serves all partitions, before deltas are held back.
 const LIVE_WAITING_MAX: usize = 8 << 20;
 /// Deltas of one shipment; a receiver holds a few such in flight.
@@ -87,7 +88,7 @@ impl Copying {
 
 /// A token bucket that holds a tenth of a second.
 pub fn throttle(bytes_per_second: u64) -> Throttle {
-    let burst = Burst((bytes_per_second / 10).max(2 * CHUNK_BYTES as u64));
+    let burst = Burst((bytes_per_second / 10).max(2 * BULK_MAX as u64));
     Throttle::new(Rate(bytes_per_second), burst, io::reactor::now())
 }
 
@@ -147,7 +148,10 @@ impl Host {
             // Tokens are taken for a whole chunk; what the chunk falls short of was not worth
             // asking.
             let at = match room {
-                true => self.lives.throttle.take(self.now, CHUNK_BYTES).err(),
+                true => {
+                    let (_, len) = self.links.bulk(turn.link);
+                    self.lives.throttle.take(self.now, len).err()
+                }
                 false => Some(self.now + LOOK_AGAIN),
             };
             match at {
@@ -166,7 +170,8 @@ impl Host {
             let gone = Failure::Gone("the database is not attached".to_owned());
             return self.done(turn.ticket, Err(gone));
         };
-        let batch = match live.next_pages(turn.link.peer, turn.last) {
+        let (codec, len) = self.links.bulk(turn.link);
+        let batch = match live.next_pages(turn.link.peer, len, turn.last) {
             Ok(batch) => batch,
             Err(error) => return self.done(turn.ticket, Err(failure_of(&error))),
         };
@@ -178,7 +183,7 @@ impl Host {
             flags: Flags::NONE,
         };
         let (pages_left, position) = (batch.pages_left, live.position);
-        let work = move || batch.encode(&head, turn.last);
+        let work = move || packing(|| batch.encode(&head, codec, len, turn.last));
         self.offload(Where::Compute, work, move |host, frames| {
             let sent = match frames {
                 Ok(Ok(frames)) => frames
@@ -294,9 +299,15 @@ struct Batch {
 
 impl Batch {
     /// The frames; the last one says so when this is the end of a copy.
-    fn encode(&self, head: &PagesHead, last: bool) -> Result<Vec<Frame>, wal::Error> {
-        let mut encoder = Encoder::new(DELTA_LEVEL);
-        let per_frame = (CHUNK_BYTES / head.page_size as usize).max(1);
+    fn encode(
+        &self,
+        head: &PagesHead,
+        codec: Codec,
+        len: usize,
+        last: bool,
+    ) -> Result<Vec<Frame>, wal::Error> {
+        let mut encoder = Encoder::new(codec.level());
+        let per_frame = (len / head.page_size as usize).max(1);
         let mut chunks: Vec<&[(u32, Vec<u8>)]> = self.pages.chunks(per_frame).collect();
         if chunks.is_empty() && last {
             chunks.push(&[]);
@@ -313,7 +324,11 @@ impl Batch {
             } else {
                 Flags::NONE
             };
-            frames.push(encoder.pages(&PagesHead { flags, ..*head }, &pages)?);
+            let head = PagesHead { flags, ..*head };
+            frames.push(match codec {
+                Codec::Plain => encoder.plain_pages(&head, &pages)?,
+                _ => encoder.pages(&head, &pages)?,
+            });
         }
         Ok(frames)
     }
@@ -329,15 +344,12 @@ impl Live {
         }
     }
 
-    /// Reads the next pages that differ at `peer`, and notes them as sent. With `all`, every one.
-    fn next_pages(&mut self, peer: NodeId, all: bool) -> io::Result<Batch> {
+    /// Reads the next `len` bytes of pages that differ at `peer`, and notes them as sent. With
+    /// `all`, every one.
+    fn next_pages(&mut self, peer: NodeId, len: usize, all: bool) -> io::Result<Batch> {
         let size = self.source.page_size() as usize;
         let lock = lock_page(size as u32);
-        let limit = if all {
-            usize::MAX
-        } else {
-            (CHUNK_BYTES / size).max(1)
-        };
+        let limit = if all { usize::MAX } else { (len / size).max(1) };
         let count = self.source.page_count();
         let table = self.peers.entry(peer).or_default();
         table.hashes.resize(count as usize, PageHash::ABSENT);

@@ -4,7 +4,7 @@ use wal::PartitionName;
 
 use super::host::Host;
 use crate::event::LinkId;
-use crate::serve::reply::{PartitionReply, PeerReply, Reply, Role};
+use crate::serve::reply::{PartitionReply, PathReply, PeerReply, Reply, Role};
 
 impl Host {
     pub fn complete(&self, reply: Reply) -> Reply {
@@ -65,10 +65,19 @@ impl Host {
 
     fn complete_peer(&self, entry: &mut PeerReply) {
         let ids = self.brain.links().map(|(key, _)| *key);
-        for link in ids.filter(|key: &LinkId| key.peer.to_string() == entry.id) {
+        let peer = entry.id.clone();
+        for link in ids.filter(|key: &LinkId| key.peer.to_string() == peer) {
             let counters = self.links.counters(link);
             entry.bytes_out += counters.bytes_out;
             entry.bytes_in += counters.bytes_in;
+            if let Some(path) = self.links.path(link) {
+                let rate = path.rate.map(|rate| rate.0);
+                entry.join_path(PathReply {
+                    codec: path.codec.word().to_owned(),
+                    zero_copy: path.zero_copy.to_owned(),
+                    rate_bytes_per_second: rate,
+                });
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use wal::frame::{Flags, Frame, FrameKind};
 use wal::message::Message;
 use wal::{PartitionId, PartitionName, Position, Time};
 
+use super::codecs::Codecs;
 use super::copies::Copies;
 use super::errands;
 use super::links::{Incoming, LISTENER, Links};
@@ -52,6 +53,7 @@ pub struct Host {
     pub board: Noticeboard,
     pub positions: Positions,
     pub meters: Meters,
+    pub codecs: Codecs,
     /// When the turn before this one began.
     pub last_turn: Time,
     pub now: Time,
@@ -117,6 +119,7 @@ impl Host {
             board,
             positions: Positions::default(),
             meters: Meters::default(),
+            codecs: Codecs::default(),
             last_turn: now(),
             now: now(),
             queue: VecDeque::new(),
@@ -150,6 +153,7 @@ impl Host {
         self.settle(ring);
         self.publish_positions();
         self.measure();
+        self.choose_codecs();
     }
 
     /// Steps the brain through everything queued, then ends the batch.

@@ -7,11 +7,14 @@ use std::os::fd::OwnedFd;
 use io::link::{Bounds, Class as LinkClass, Counters, LinkEvent, TcpLink};
 use io::ring::{Completion, Ring};
 use wal::Time;
+use wal::delta::PageEdit;
 use wal::frame::Frame;
 use wal::message::Hello;
 
+use super::codecs::WORTH_A_LOOK;
 use crate::effect::Class;
 use crate::event::LinkId;
+use crate::ship::codec::{Chooser, Codec, IdleCores, LinkRate};
 
 /// Tokens below this belong to links; the listener of shard 0 uses this one.
 pub const LISTENER: u64 = u64::MAX >> 8;
@@ -19,11 +22,27 @@ pub const LISTENER: u64 = u64::MAX >> 8;
 /// 32 GiB with 4 KiB pages.
 const BACKLOG_FRAMES_MAX: usize = 1024;
 
+/// Bytes of pages in one bulk frame, between these bounds what the link sends at a time; as they
+/// are and with their numbers they have to fit [`io::link::outbox::BULK_LEN_MAX`].
+pub const BULK_MIN: usize = 64 << 10;
+pub const BULK_MAX: usize = 448 << 10;
+
 struct Wire {
     id: LinkId,
     link: TcpLink,
     /// Bulk frames for which the link had no room.
     backlog: VecDeque<Frame>,
+    chooser: Chooser,
+    /// Bytes that were sent when the link was last looked at.
+    looked: u64,
+}
+
+/// How a link carries what it carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    pub codec: Codec,
+    pub rate: Option<LinkRate>,
+    pub zero_copy: &'static str,
 }
 
 /// Something that came in, or the end of a link.
@@ -63,6 +82,8 @@ impl Links {
                 id,
                 link,
                 backlog: VecDeque::new(),
+                chooser: Chooser::default(),
+                looked: 0,
             },
         );
         self.owners.insert(id, owner);
@@ -113,6 +134,62 @@ impl Links {
             .map(|wire| wire.link.counters())
             .unwrap_or_default();
         sum(past, live)
+    }
+
+    /// What is known of a link that is up, for people.
+    pub fn path(&self, id: LinkId) -> Option<Path> {
+        let wire = self.wire(id)?;
+        Some(Path {
+            codec: wire.chooser.pages(),
+            rate: wire.rate(),
+            zero_copy: wire.link.zero_copy().word(),
+        })
+    }
+
+    /// What bulk pages to a peer travel with, and how many bytes of them one frame carries.
+    pub fn bulk(&self, id: LinkId) -> (Codec, usize) {
+        let Some(wire) = self.wire(id) else {
+            return (Codec::default(), BULK_MIN);
+        };
+        let len = wire.link.pace().send_len().clamp(BULK_MIN, BULK_MAX);
+        (wire.chooser.pages(), len)
+    }
+
+    /// What a delta is packed with that every peer gets: what the slowest of the links wants.
+    pub fn delta_codec(&self, edits: &[PageEdit<'_>]) -> Codec {
+        let bytes = |edits: &mut dyn Iterator<Item = &PageEdit<'_>>| -> usize {
+            edits.map(|edit| edit.after.len()).sum()
+        };
+        let len = bytes(&mut edits.iter());
+        let fresh = bytes(&mut edits.iter().filter(|edit| edit.before.is_none()));
+        let mut wanted = self.wires.values().map(|w| w.chooser.delta(len, fresh));
+        let first = wanted.next().unwrap_or(Codec::Prefix);
+        match wanted.all(|other| other == first) {
+            true => first,
+            false => Codec::Prefix,
+        }
+    }
+
+    /// Links that carried enough since they were last looked at.
+    pub fn busy(&mut self) -> Vec<u64> {
+        let mut busy = Vec::new();
+        for (owner, wire) in &mut self.wires {
+            let sent = wire.link.counters().bytes_out;
+            if sent - wire.looked >= WORTH_A_LOOK {
+                wire.looked = sent;
+                busy.push(*owner);
+            }
+        }
+        busy
+    }
+
+    /// Tells the choosers of these links how things are.
+    pub fn observe(&mut self, now: Time, busy: &[u64], idle: IdleCores) {
+        for owner in busy {
+            if let Some(wire) = self.wires.get_mut(owner) {
+                wire.chooser.observe(now, wire.rate(), idle);
+            }
+        }
     }
 
     /// Ends a link; its `Down` is not reported, because the caller knows.
@@ -198,6 +275,10 @@ impl Links {
 }
 
 impl Wire {
+    fn rate(&self) -> Option<LinkRate> {
+        self.link.pace().rate().map(|rate| LinkRate(rate.0))
+    }
+
     fn feed(&mut self) {
         while let Some(frame) = self.backlog.front() {
             if self.link.enqueue(LinkClass::Bulk, frame.clone()).is_err() {

@@ -311,10 +311,13 @@ impl Host {
         } else {
             GROUP_HOT
         };
+        let edits = change.edits();
+        let codec = self.links.delta_codec(&edits);
+        self.lives.encoder.set_level(codec.level());
         let logged = self
             .lives
             .encoder
-            .delta(&head, &change.edits(), group)
+            .delta(&head, &edits, group)
             .map_err(io::Error::from);
         failpoint::reach(Step::ShipEncoded);
         let bytes = match logged.and_then(|frame| {

@@ -15,6 +15,7 @@
 //! | [`recover`], [`setup`] | what is found at start |
 //! | [`notes`], [`positions`] | the switch journal; how far everything has come |
 //! | [`outside`] | peers, the switch journal, routes |
+//! | [`codecs`] | which codec each link uses |
 //! | [`meters`] | what is counted |
 //! | [`pools`], [`mail`], [`notices`] | helper threads, inboxes, news |
 //!
@@ -23,6 +24,7 @@
 //! (docs/decisions/0003).
 
 pub mod ahead;
+pub mod codecs;
 pub mod colds;
 pub mod compare;
 pub mod complete;

@@ -80,6 +80,9 @@ fn join_peers(mut list: Vec<PeerReply>, more: Vec<PeerReply>) -> Vec<PeerReply> 
                 known.bytes_out += peer.bytes_out;
                 known.bytes_in += peer.bytes_in;
                 known.reason = known.reason.take().or(peer.reason);
+                if let Some(path) = peer.path {
+                    known.join_path(path);
+                }
             }
             None => list.push(peer),
         }

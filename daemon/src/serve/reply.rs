@@ -187,8 +187,43 @@ pub struct PeerReply {
     pub rtt_us: Option<u64>,
     pub bytes_out: u64,
     pub bytes_in: u64,
+    /// How the links that are up carry what they carry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<PathReply>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+}
+
+/// What was measured and chosen for the links to a peer; several answers where its lanes differ.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PathReply {
+    /// What bulk pages travel with: `zstd 1`, `zstd -5` or `none`.
+    pub codec: String,
+    /// `untried`, `direct`, `copied` or `refused`.
+    pub zero_copy: String,
+    /// Of the fastest lane; unknown until enough was sent.
+    pub rate_bytes_per_second: Option<u64>,
+}
+
+impl PeerReply {
+    /// Takes in what another lane says.
+    pub fn join_path(&mut self, other: PathReply) {
+        let Some(path) = &mut self.path else {
+            self.path = Some(other);
+            return;
+        };
+        path.rate_bytes_per_second = path.rate_bytes_per_second.max(other.rate_bytes_per_second);
+        for (ours, theirs) in [
+            (&mut path.codec, other.codec),
+            (&mut path.zero_copy, other.zero_copy),
+        ] {
+            for word in theirs.split(", ") {
+                if !ours.split(", ").any(|known| known == word) {
+                    *ours = format!("{ours}, {word}");
+                }
+            }
+        }
+    }
 }
 
 /// Where a move is.

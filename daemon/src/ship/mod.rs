@@ -6,6 +6,7 @@
 
 pub mod average;
 pub mod backoff;
+pub mod codec;
 pub mod receiver;
 pub mod sender;
 

@@ -1,10 +1,11 @@
 //! Bytes received, cut into records and frames.
 //!
-//! Nothing is allocated for a record before its length is within bounds and, for an unsqueezed
-//! one, the header of its frame agrees with that length.
+//! A frame of which much is missing is received into its own memory; everything else goes through a
+//! buffer. Nothing is allocated for a record before its length is within bounds and, for an
+//! unsqueezed one, the header of its frame agrees with that length.
 
 use wal::compress::{RecordHead, Unsqueezer};
-use wal::frame::{Frame, HEADER_LEN, frame_len};
+use wal::frame::{Draft, Frame, HEADER_LEN, frame_len};
 
 use super::outbox::{BATCH_LEN, SQUEEZE_LEN};
 use crate::buffer::{Buffer, Pool, RECEIVE_LEN};
@@ -12,17 +13,19 @@ use crate::error::{Error, Kind, Result};
 
 /// What to receive into while more arrives than `RECEIVE_LEN` at a time.
 const RECEIVE_LEN_BUSY: usize = 256 << 10;
+/// Of a frame of which so much is missing, the rest is received where it stays: copying it out of a
+/// buffer would cost more than the receive of its own.
+const DIRECT_LEN: usize = 32 << 10;
 /// Longest squeezed record: a batch that zstd could not shrink, and its block headers.
 const SQUEEZED_LEN_MAX: usize = BATCH_LEN + BATCH_LEN / 128 + 512;
 
 /// Where the next receive goes.
 #[derive(Debug)]
-pub struct Room {
-    pub buffer: Buffer,
-    /// Bytes at the start of `buffer` that belong to an unfinished record.
-    pub filled: usize,
-    /// The end of that record, when nothing less is of use.
-    pub whole: Option<usize>,
+pub enum Room {
+    /// Behind the first `filled` bytes, which belong to an unfinished record.
+    Buffer { buffer: Buffer, filled: usize },
+    /// What is missing of a frame, and nothing less.
+    Rest(Draft),
 }
 
 /// The receiving side of a link, without its socket.
@@ -34,13 +37,19 @@ pub struct Inbox {
     filled: usize,
     /// Bytes that the unfinished record takes, once its head says so.
     need: Option<usize>,
+    /// The unfinished record is a frame of which much is missing.
+    draft: Option<Draft>,
     /// The last receive filled its whole buffer.
     busy: bool,
 }
 
 impl Inbox {
-    /// Where to receive next. The room must come back through [`Inbox::received`].
+    /// Where to receive next. The room must come back through [`Inbox::received`] or
+    /// [`Inbox::received_rest`].
     pub fn room(&mut self, pool: &mut Pool) -> Room {
+        if let Some(draft) = self.draft.take() {
+            return Room::Rest(draft);
+        }
         let wanted = if self.busy {
             RECEIVE_LEN_BUSY
         } else {
@@ -58,11 +67,9 @@ impl Inbox {
                 other
             }
         };
-        let whole = self.need.filter(|need| *need > RECEIVE_LEN_BUSY);
-        Room {
+        Room::Buffer {
             buffer,
             filled: self.filled,
-            whole,
         }
     }
 
@@ -76,7 +83,8 @@ impl Inbox {
     ) -> Result<()> {
         let end = self.filled + count;
         self.busy = end == buffer.len() && self.need.is_none_or(|need| need < end);
-        let used = match self.cut(&buffer[..end], frames) {
+        let cut = self.cut(&buffer[..end], frames);
+        let used = match cut.and_then(|used| self.begin_draft(&buffer[..end], used)) {
             Ok(used) => used,
             Err(error) => {
                 pool.give(buffer);
@@ -93,9 +101,25 @@ impl Inbox {
         Ok(())
     }
 
+    /// Takes a frame back of which `count` more bytes are there, and adds it to `frames` when
+    /// whole.
+    pub fn received_rest(
+        &mut self,
+        mut draft: Draft,
+        count: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<()> {
+        draft.advance(count);
+        match draft.is_whole() {
+            true => frames.push(draft.finish()?),
+            false => self.draft = Some(draft),
+        }
+        Ok(())
+    }
+
     /// Whether the bytes so far end with a whole record.
     pub fn is_between_records(&self) -> bool {
-        self.filled == 0
+        self.filled == 0 && self.draft.is_none()
     }
 
     /// Gives the buffer back when the link is over.
@@ -145,6 +169,19 @@ impl Inbox {
         }
     }
 
+    /// Moves an unfinished frame at the end of `bytes`, behind `used`, out of the buffer if much
+    /// of it is missing; returns how many bytes are used then.
+    fn begin_draft(&mut self, bytes: &[u8], used: usize) -> Result<usize> {
+        let rest = &bytes[used..];
+        let missing = self.need.map_or(0, |need| need - rest.len());
+        if missing < DIRECT_LEN || is_squeezed(rest) {
+            return Ok(used);
+        }
+        self.draft = Some(Draft::new(&rest[RecordHead::LEN..])?);
+        self.need = None;
+        Ok(bytes.len())
+    }
+
     fn unsqueeze(&mut self, record: &[u8], frames: &mut Vec<Frame>) -> Result<()> {
         self.plain.clear();
         self.unsqueezer
@@ -159,6 +196,11 @@ impl Inbox {
         }
         Ok(())
     }
+}
+
+fn is_squeezed(record: &[u8]) -> bool {
+    let head = record.first_chunk().copied().map(RecordHead::parse);
+    matches!(head, Some(Ok(RecordHead { squeezed: true, .. })))
 }
 
 fn corrupt(reason: String) -> Error {

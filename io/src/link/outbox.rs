@@ -2,7 +2,8 @@
 //!
 //! Invariants: frames of one class leave in the order they came; no class holds more than its
 //! bound, except one frame that is larger than the bound all by itself; what is built for one send
-//! is at most [`SEND_LEN`] bytes or one frame, so an urgent frame waits for no more than that.
+//! is at most what the link carries in a turn ([`super::pace`]) or one frame, so an urgent frame
+//! waits for no more than that.
 
 use std::collections::VecDeque;
 
@@ -17,9 +18,6 @@ use crate::ring::{Chunk, Gather};
 pub const SQUEEZE_LEN: usize = 4096;
 /// Plain bytes of one squeezed record.
 pub const BATCH_LEN: usize = 64 << 10;
-/// Bytes of one send: what an urgent frame may find in front of it, besides the socket's own
-/// unsent bytes ([`super::socket::UNSENT_LEN`]).
-pub const SEND_LEN: usize = 256 << 10;
 /// Longest bulk frame: with what the socket holds it keeps an urgent frame behind at most 1 MiB.
 pub const BULK_LEN_MAX: usize = 512 << 10;
 
@@ -137,12 +135,13 @@ impl Outbox {
         again
     }
 
-    /// Takes what is to be sent next, as records; `None` when nothing waits.
-    pub fn next_send(&mut self) -> Result<Option<Gather>> {
+    /// Takes what is to be sent next, as records of at most `len_max` bytes of frames, or of one
+    /// longer frame; `None` when nothing waits.
+    pub fn next_send(&mut self, len_max: usize) -> Result<Option<Gather>> {
         let mut gather = Gather::default();
         let mut head = Vec::new();
         let mut planned = 0;
-        while let Some(frame) = self.next_frame(planned) {
+        while let Some(frame) = self.next_frame(planned, len_max) {
             planned += frame.len();
             self.frames_out += 1;
             if frame.len() < SQUEEZE_LEN {
@@ -174,13 +173,13 @@ impl Outbox {
     }
 
     /// The most urgent frame that still fits a send with `planned` bytes in it.
-    fn next_frame(&mut self, planned: usize) -> Option<Frame> {
+    fn next_frame(&mut self, planned: usize, len_max: usize) -> Option<Frame> {
         let queue = self
             .queues
             .iter_mut()
             .find(|queue| !queue.frames.is_empty())?;
         let len = queue.frames.front()?.len();
-        if planned > 0 && planned + len > SEND_LEN {
+        if planned > 0 && planned + len > len_max {
             return None;
         }
         queue.bytes -= len;

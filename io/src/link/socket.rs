@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use wal::{Span, Time};
 
+use super::pace::Sample;
 use crate::error::{Error, Result};
 use crate::ring::{Completion, Descriptor, Payload, Ring, Token};
+use crate::throttle::Rate;
 
-/// Unsent bytes that the kernel may hold: what is in flight to the peer does not count, so this
-/// bounds what stands before an urgent frame without bounding the throughput of a long path.
+/// Unsent bytes that the kernel may hold until the link's rate is known: what is in flight to the
+/// peer does not count, so this bounds what stands before an urgent frame without bounding the
+/// throughput of a long path.
 pub const UNSENT_LEN: usize = 256 << 10;
 /// A peer that acknowledges nothing for so long is gone.
 const SILENCE_MAX: Span = Span::secs(10);
@@ -79,6 +82,31 @@ pub(super) fn tune(socket: &OwnedFd, subject: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Sets how many unsent bytes the kernel may hold.
+pub(super) fn hold_unsent(socket: &Descriptor, len: usize) {
+    let value = len as libc::c_int;
+    let (pointer, len) = ((&raw const value).cast(), size_of::<libc::c_int>() as u32);
+    let (fd, name) = (socket.as_raw_fd(), libc::TCP_NOTSENT_LOWAT);
+    // SAFETY: the pointer and length describe `value`, an int as tcp(7) says. It was set before on
+    // this socket, so it can be set.
+    unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, name, pointer, len) };
+}
+
+/// What the kernel knows of a connection's rate and round trip; nothing of one that is gone.
+pub(super) fn sample(socket: &Descriptor) -> Sample {
+    // SAFETY: tcp_info is plain data; all zeroes are "nothing known", which an older kernel leaves
+    // in the fields that it does not fill in.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let (fd, pointer) = (socket.as_raw_fd(), (&raw mut info).cast());
+    // SAFETY: the pointer and length describe `info`, which tcp(7) says TCP_INFO fills in.
+    unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, pointer, &raw mut len) };
+    Sample {
+        rate: Rate(info.tcpi_delivery_rate),
+        round_trip: Span::micros(u64::from(info.tcpi_min_rtt)),
+    }
 }
 
 /// Which direction to end.

@@ -1,8 +1,11 @@
 //! One TCP connection to a peer, driven by its shard's loop.
 //!
-//! At most one receive and one send are in flight. Closing in order: what is queued is sent, then
+//! At most one receive and one send are in flight, and zero-copy sends that wait for their
+//! notification. Closing in order: what is queued is sent, then
 //! the sending direction is shut, then everything the peer still says is read; a close with unread
 //! bytes would send RST and could destroy bytes that the peer has not read yet.
+
+mod sending;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -10,13 +13,16 @@ use std::os::fd::OwnedFd;
 use wal::frame::Frame;
 use wal::{Span, Time};
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Room};
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::socket::{self, End};
+use super::zerocopy::ZeroCopy;
 use super::{Backpressure, Bounds, Class, Counters, LinkEvent, Reason};
 use crate::error::{Error, Kind, Result};
 use crate::reactor::now;
-use crate::ring::{Completion, Descriptor, Gather, Payload, Ring, Token};
+use crate::ring::{Completion, Descriptor, Payload, Ring, Token};
+use sending::{Sending, ZERO_COPY};
 
 /// How long a connection may take to come about.
 const CONNECT_MAX: Span = Span::secs(5);
@@ -55,7 +61,7 @@ pub struct TcpLink {
     state: State,
     outbox: Outbox,
     inbox: Inbox,
-    sending: bool,
+    sending: Sending,
     receiving: bool,
     /// The application has enough; the peer's sends back up behind the window.
     paused: bool,
@@ -63,7 +69,12 @@ pub struct TcpLink {
     peer_ended: bool,
     /// This end was asked to close before the peer did.
     asked: bool,
+    /// Bytes of the present send that are out.
     sent: usize,
+    /// The operation of the last zero-copy send.
+    turn: u8,
+    zero_copy: ZeroCopy,
+    pace: Pace,
     counters: Counters,
 }
 
@@ -105,12 +116,15 @@ impl TcpLink {
             state,
             outbox: Outbox::new(bounds),
             inbox: Inbox::default(),
-            sending: false,
+            sending: Sending::Nothing,
             receiving: false,
             paused: false,
             peer_ended: false,
             asked: false,
             sent: 0,
+            turn: ZERO_COPY,
+            zero_copy: ZeroCopy::default(),
+            pace: Pace::default(),
             counters: Counters::default(),
         })
     }
@@ -143,6 +157,11 @@ impl TcpLink {
             frames_out: self.outbox.frames_out(),
             ..self.counters
         }
+    }
+
+    /// How fast the connection is, as far as it is known.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     pub fn is_closed(&self) -> bool {
@@ -188,6 +207,7 @@ impl TcpLink {
         ) {
             return LinkEvent::Nothing;
         }
+        self.measure(now);
         self.start_receive(ring);
         self.start_send(ring)
     }
@@ -209,27 +229,16 @@ impl TcpLink {
         completion: Completion,
         frames: &mut Vec<Frame>,
     ) -> LinkEvent {
+        if completion.token.op() >= ZERO_COPY {
+            return self.on_zero_copy(ring, completion);
+        }
         let event = match (completion.token.op(), completion.payload) {
             (CONNECT, _) => self.on_connected(completion.result),
-            (RECEIVE, Payload::Buffer(buffer)) => {
+            (RECEIVE, payload) => {
                 self.receiving = false;
-                if self.state == State::Closed {
-                    ring.pool.give(buffer);
-                    return LinkEvent::Nothing;
-                }
-                match completion.result {
-                    Ok(0) => {
-                        ring.pool.give(buffer);
-                        self.on_end()
-                    }
-                    Ok(count) => self.on_received(ring, buffer, count, frames),
-                    Err(error) => LinkEvent::Closed(self.lost("receive from", error)),
-                }
+                self.on_received(ring, payload, completion.result, frames)
             }
-            (SEND, Payload::Gather(gather)) => {
-                self.sending = false;
-                self.on_sent(ring, gather, completion.result)
-            }
+            (SEND, Payload::Gather(gather)) => self.on_sent(ring, gather, completion.result),
             _ => LinkEvent::Nothing,
         };
         if matches!(event, LinkEvent::Closed(_)) {
@@ -248,39 +257,11 @@ impl TcpLink {
             return;
         }
         self.receiving = true;
-        let room = self.inbox.room(&mut ring.pool);
         let token = self.token(RECEIVE);
-        match room.whole {
-            Some(end) => ring.recv_whole(token, &self.socket, room.buffer, room.filled..end),
-            None => ring.recv(token, &self.socket, room.buffer, room.filled),
+        match self.inbox.room(&mut ring.pool) {
+            Room::Buffer { buffer, filled } => ring.recv(token, &self.socket, buffer, filled),
+            Room::Rest(draft) => ring.recv_rest(token, &self.socket, draft),
         }
-    }
-
-    fn start_send(&mut self, ring: &mut Ring) -> LinkEvent {
-        if self.sending || matches!(self.state, State::Listening { .. }) {
-            return LinkEvent::Nothing;
-        }
-        match self.outbox.next_send() {
-            Ok(Some(gather)) => {
-                (self.sending, self.sent) = (true, 0);
-                ring.send(self.token(SEND), &self.socket, gather, 0);
-            }
-            Ok(None) => {
-                if let State::Finishing { until } = self.state {
-                    socket::shutdown(&self.socket, End::Sending);
-                    self.state = State::Listening { until };
-                    if self.peer_ended {
-                        self.end(ring);
-                        return LinkEvent::Closed(self.finished());
-                    }
-                }
-            }
-            Err(error) => {
-                self.end(ring);
-                return LinkEvent::Closed(Reason::Lost(error));
-            }
-        }
-        LinkEvent::Nothing
     }
 
     fn on_connected(&mut self, result: std::io::Result<usize>) -> LinkEvent {
@@ -300,16 +281,33 @@ impl TcpLink {
     fn on_received(
         &mut self,
         ring: &mut Ring,
-        buffer: crate::buffer::Buffer,
-        count: usize,
+        payload: Payload,
+        result: std::io::Result<usize>,
         frames: &mut Vec<Frame>,
     ) -> LinkEvent {
+        let count = match result {
+            Ok(count) if self.state != State::Closed => count,
+            Err(error) if self.state != State::Closed => {
+                return LinkEvent::Closed(self.lost("receive from", error));
+            }
+            _ => 0,
+        };
         self.counters.bytes_in += count as u64;
         let before = frames.len();
-        let received = self.inbox.received(buffer, count, &mut ring.pool, frames);
+        let received = match payload {
+            Payload::Buffer(buffer) if count == 0 => {
+                ring.pool.give(buffer);
+                Ok(())
+            }
+            Payload::Buffer(buffer) => self.inbox.received(buffer, count, &mut ring.pool, frames),
+            Payload::Draft(draft) => self.inbox.received_rest(draft, count, frames),
+            _ => Ok(()),
+        };
         let added = frames.len() - before;
         self.counters.frames_in += added as u64;
         match received {
+            Ok(()) if self.state == State::Closed => LinkEvent::Nothing,
+            Ok(()) if count == 0 => self.on_end(),
             Ok(()) if added > 0 => LinkEvent::Frames(added),
             Ok(()) => LinkEvent::Nothing,
             Err(error) => {
@@ -347,34 +345,6 @@ impl TcpLink {
             Reason::Finished
         } else {
             Reason::PeerFinished
-        }
-    }
-
-    fn on_sent(
-        &mut self,
-        ring: &mut Ring,
-        gather: Gather,
-        result: std::io::Result<usize>,
-    ) -> LinkEvent {
-        if self.state == State::Closed {
-            return LinkEvent::Nothing;
-        }
-        match result {
-            Ok(count) => {
-                self.counters.bytes_out += count as u64;
-                self.sent += count;
-                if self.sent < gather.len() {
-                    self.sending = true;
-                    ring.send(self.token(SEND), &self.socket, gather, self.sent);
-                    return LinkEvent::Nothing;
-                }
-                if self.outbox.has_room_again() {
-                    LinkEvent::Writable
-                } else {
-                    LinkEvent::Nothing
-                }
-            }
-            Err(error) => LinkEvent::Closed(self.lost("send to", error)),
         }
     }
 

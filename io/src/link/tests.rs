@@ -1,6 +1,7 @@
 //! Links over TCP on the loopback, driven by shard threads of the test process.
 
 mod damage;
+mod fast;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

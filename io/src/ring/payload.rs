@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use wal::frame::Frame;
+use wal::frame::{Draft, Frame};
 
 use crate::buffer::Buffer;
 
@@ -37,7 +37,14 @@ pub enum Payload {
     #[default]
     Nothing,
     Buffer(Buffer),
+    /// A frame that is received into its own memory.
+    Draft(Draft),
     Gather(Gather),
+    /// What a zero-copy send had sent, and whether the kernel copied it after all.
+    Released {
+        gather: Gather,
+        copied: bool,
+    },
     /// A connection that a listener accepted.
     Accepted(OwnedFd),
 }

@@ -67,7 +67,11 @@ impl Slab {
         let place = self.places.get_mut(key as usize)?;
         let op = place.as_mut()?;
         let accepts = matches!(op.hold, Hold::Accept);
-        let payload = std::mem::take(&mut op.payload);
+        // The kernel may still read the bytes of what stays armed.
+        let payload = match more {
+            true => Payload::Nothing,
+            false => std::mem::take(&mut op.payload),
+        };
         let answered = Answered {
             token: op.token,
             payload,

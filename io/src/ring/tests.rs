@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use wal::frame::{Draft, Frame, FrameKind, Header};
+use wal::{Epoch, PartitionId};
+
 use super::*;
 
 const WAIT: Duration = Duration::from_secs(5);
@@ -73,17 +76,51 @@ fn a_gather_larger_than_the_socket_buffer_is_sent_whole() {
 }
 
 #[test]
-fn a_whole_receive_waits_for_the_last_byte() {
+fn a_send_without_a_copy_keeps_its_bytes_until_the_kernel_is_done_with_them() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    let near = Descriptor::from(OwnedFd::from(near));
+    let mut ring = Ring::new().unwrap();
+    let bytes: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
+    let send = gather(&[b"head", &bytes]);
+    ring.send_zero_copy(Token(1), &near, send);
+    ring.submit().unwrap();
+    let queued = next(&mut ring);
+    assert_eq!(queued.result.unwrap(), 200_004);
+    assert!(queued.more && matches!(queued.payload, Payload::Nothing));
+    assert_eq!(ring.in_flight(), 1, "the bytes are still owned by the ring");
+    let mut got = vec![0; 200_004];
+    far.read_exact(&mut got).unwrap();
+    assert!(got.starts_with(b"head") && got[4..] == bytes);
+    let Payload::Released { gather, copied } = next(&mut ring).payload else {
+        panic!("the bytes are lost")
+    };
+    assert!(copied, "the loopback always copies");
+    assert_eq!((gather.len(), ring.in_flight()), (200_004, 0));
+}
+
+#[test]
+fn the_rest_of_a_frame_is_waited_for_to_the_last_byte() {
     let mut ring = Ring::new().unwrap();
     let (mut ours, theirs) = pair();
-    ring.recv_whole(Token(1), &theirs, Buffer::zeroed(4096), 0..10);
+    let header = Header::plain(FrameKind::Note, PartitionId(1), Epoch(1));
+    let frame = Frame::seal(header, &[3; 300]);
+    let (start, rest) = frame.bytes().split_at(100);
+    ring.recv_rest(Token(1), &theirs, Draft::new(start).unwrap());
     ring.submit().unwrap();
-    ours.write_all(b"01234").unwrap();
+    ours.write_all(&rest[..50]).unwrap();
     ring.submit_and_wait(Some(Duration::from_millis(20)))
         .unwrap();
     assert!(ring.completion().is_none());
-    ours.write_all(b"56789").unwrap();
-    assert_eq!(next(&mut ring).result.unwrap(), 10);
+    ours.write_all(&rest[50..]).unwrap();
+    ours.write_all(b"and what follows").unwrap();
+    let completion = next(&mut ring);
+    let Payload::Draft(mut draft) = completion.payload else {
+        panic!("the frame is lost")
+    };
+    draft.advance(completion.result.unwrap());
+    assert!(draft.finish().unwrap() == frame);
 }
 
 #[test]

@@ -48,6 +48,10 @@ impl Packer {
         }
     }
 
+    pub(crate) fn set_level(&mut self, level: i8) {
+        self.level = i32::from(level);
+    }
+
     /// Forgets the prefix of the previous group.
     pub(crate) fn clear_prefix(&mut self) {
         self.prefix.truncate(1);

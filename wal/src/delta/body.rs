@@ -37,7 +37,7 @@ pub(super) struct DeltaBody {
 /// Payload of a pages frame.
 #[derive(Archive, Serialize, Default)]
 pub(super) struct PagesBody {
-    /// All pages compressed as one.
+    /// All pages, compressed as one or as they are.
     pub blob: Vec<u8>,
     pub pages: Vec<u32>,
     pub digest: u64,
@@ -48,7 +48,7 @@ pub(super) struct PagesBody {
 /// The archived body of a delta frame, valid as memory; its numbers are not yet believed.
 pub(super) fn delta_body(frame: &Frame) -> Result<&ArchivedDeltaBody, Error> {
     frame.expect(FrameKind::Delta)?;
-    check_codec(frame, DELTA, Codec::Prefix)?;
+    check_codec(frame, DELTA, &[Codec::Prefix])?;
     rkyv::access::<ArchivedDeltaBody, Refusal>(frame.payload()).map_err(|refusal| Error::Archive {
         what: DELTA,
         reason: refusal.to_string(),
@@ -58,7 +58,7 @@ pub(super) fn delta_body(frame: &Frame) -> Result<&ArchivedDeltaBody, Error> {
 /// The archived body of a pages frame, valid as memory; its numbers are not yet believed.
 pub(super) fn pages_body(frame: &Frame) -> Result<&ArchivedPagesBody, Error> {
     frame.expect(FrameKind::Pages)?;
-    check_codec(frame, PAGES, Codec::Zstd)?;
+    check_codec(frame, PAGES, &[Codec::Zstd, Codec::Plain])?;
     rkyv::access::<ArchivedPagesBody, Refusal>(frame.payload()).map_err(|refusal| Error::Archive {
         what: PAGES,
         reason: refusal.to_string(),
@@ -131,7 +131,14 @@ impl ArchivedPagesBody {
         let page_count = self.page_count.to_native();
         check_page_size(PAGES, page_size)?;
         let plain_len = self.pages.len() as u64 * u64::from(page_size);
-        check_plain_len(frame, PAGES, plain_len)?;
+        if header.codec == Codec::Plain {
+            // The header's length is that of the payload then: the blob has to be all images.
+            if self.blob.len() as u64 != plain_len {
+                return Err(refused(PAGES, "blob", self.blob.len() as u64));
+            }
+        } else {
+            check_plain_len(frame, PAGES, plain_len)?;
+        }
         if plain_len > PAGES_BYTES_MAX as u64 {
             return Err(Error::TooLong {
                 what: PAGES,
@@ -163,9 +170,9 @@ impl ArchivedPagesBody {
     }
 }
 
-fn check_codec(frame: &Frame, what: &'static str, codec: Codec) -> Result<(), Error> {
+fn check_codec(frame: &Frame, what: &'static str, known: &[Codec]) -> Result<(), Error> {
     let found = frame.header().codec;
-    if found == codec {
+    if known.contains(&found) {
         Ok(())
     } else {
         Err(refused(what, "codec", found as u64))
@@ -199,4 +206,37 @@ fn check_ends(ends: impl Iterator<Item = u32>, blob_len: usize) -> Result<(), Er
 
 pub(super) fn refused(what: &'static str, field: &'static str, value: u64) -> Error {
     Error::Field { what, field, value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Header;
+    use crate::ids::PartitionId;
+
+    /// A plain pages frame of one page of 512 bytes, with a blob of `len` bytes.
+    fn plain(len: usize) -> Frame {
+        let body = PagesBody {
+            blob: vec![7; len],
+            pages: vec![1],
+            digest: 0,
+            page_size: 512,
+            page_count: 1,
+        };
+        let header = Header::plain(FrameKind::Pages, PartitionId(1), Epoch(1));
+        Frame::seal(header, &rkyv::to_bytes::<Refusal>(&body).unwrap())
+    }
+
+    #[test]
+    fn a_plain_blob_that_is_not_all_of_its_images_is_refused() {
+        let check = |frame: &Frame| pages_body(frame).unwrap().head(frame).map(|_| ());
+        assert!(check(&plain(512)).is_ok());
+        for len in [0, 511, 513, 1024] {
+            let refusal = check(&plain(len));
+            assert!(
+                matches!(refusal, Err(Error::Field { field: "blob", .. })),
+                "{len}"
+            );
+        }
+    }
 }

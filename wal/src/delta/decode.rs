@@ -4,7 +4,7 @@ use super::body::{delta_body, pages_body};
 use super::{DeltaHead, PagesHead};
 use crate::compress::Unpacker;
 use crate::error::Error;
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{Codec, Frame, FrameKind};
 
 /// Fills in the current image of a page.
 pub type FillImage<'a> = dyn FnMut(u32, &mut [u8]) -> Result<(), Error> + 'a;
@@ -89,8 +89,13 @@ impl Decoder {
         if body.pages.is_empty() {
             return Ok(head);
         }
-        self.unpacker.clear_prefix();
-        let plain = self.unpacker.unpack(&body.blob, body.pages.len() * size)?;
+        let plain = match frame.header().codec {
+            Codec::Plain => &body.blob[..],
+            _ => {
+                self.unpacker.clear_prefix();
+                self.unpacker.unpack(&body.blob, body.pages.len() * size)?
+            }
+        };
         for (page, image) in body.pages.iter().zip(plain.chunks_exact(size)) {
             sink(page.to_native(), image)?;
         }

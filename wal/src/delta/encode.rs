@@ -35,6 +35,12 @@ impl Encoder {
         }
     }
 
+    /// The zstd level of what is made from now on.
+    pub fn set_level(&mut self, level: i8) {
+        self.level = level;
+        self.packer.set_level(level);
+    }
+
     /// A delta of `edits`, in groups of at most `group_pages` pages, fewer where pages are large.
     /// Edits may come in any order, each page once; edits beyond `head.page_count` are left out,
     /// because a truncated page is not part of the database.
@@ -83,6 +89,24 @@ impl Encoder {
 
     /// A frame of whole `pages`, ascending, at most [`PAGES_BYTES_MAX`] bytes of them.
     pub fn pages(&mut self, head: &PagesHead, pages: &[(u32, &[u8])]) -> Result<Frame, Error> {
+        self.pages_with(Codec::Zstd, head, pages)
+    }
+
+    /// Like [`Encoder::pages`], with the images as they are: where the link is faster than zstd.
+    pub fn plain_pages(
+        &mut self,
+        head: &PagesHead,
+        pages: &[(u32, &[u8])],
+    ) -> Result<Frame, Error> {
+        self.pages_with(Codec::Plain, head, pages)
+    }
+
+    fn pages_with(
+        &mut self,
+        codec: Codec,
+        head: &PagesHead,
+        pages: &[(u32, &[u8])],
+    ) -> Result<Frame, Error> {
         check_page_size(PAGES, head.page_size)?;
         let size = head.page_size as usize;
         check_pages(
@@ -103,7 +127,9 @@ impl Encoder {
         self.pages.page_size = head.page_size;
         self.pages.page_count = head.page_count;
         self.packer.clear_prefix();
-        if !pages.is_empty() {
+        if codec == Codec::Plain {
+            self.pages.blob.extend_from_slice(&self.plain);
+        } else if !pages.is_empty() {
             self.packer.pack(&self.plain, &mut self.pages.blob)?;
         }
         let header = Header {
@@ -111,8 +137,11 @@ impl Encoder {
             from: head.at.lsn,
             to: head.at.lsn,
             plain_len,
-            codec: Codec::Zstd,
-            level: self.level,
+            codec,
+            level: match codec {
+                Codec::Plain => 0,
+                _ => self.level,
+            },
             ..Header::plain(FrameKind::Pages, head.partition, head.at.epoch)
         };
         let bytes = Frame::begin(self.pages.blob.len() + 4 * pages.len() + BODY_LEN);
