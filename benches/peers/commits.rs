@@ -120,14 +120,19 @@ fn bare<'a>(scene: &'a Scene<'a>) -> Committer<'a> {
 fn sqlite<'a>(scene: &'a Scene<'a>) -> Result<Committer<'a>, Error> {
     let database = scene.stage.path().join("commits.db");
     sqlite::create(&database, 1)?;
-    let plan = Plan {
-        database,
+    let plan = |log| Plan {
+        database: database.clone(),
         work: Work::Insert,
         every_us: 0,
         count: 0,
-        log: scene.stage.path().join("commits.log"),
+        log: scene.stage.path().join(log),
     };
+    // Keeps the WAL from being deleted between slices.
+    let mut holder = Writer::start(&plan("commits-holder.log"))?;
+    let plan = plan("commits.log");
     Ok(Box::new(move |time| {
+        // It lives as long as who commits.
+        let _ = &mut holder;
         Writer::run_for(&plan, time).map(|commits| took_ms(&commits))
     }))
 }

@@ -251,6 +251,9 @@ fn write(plan: &Plan) {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));
     let sign = |name| fs::write(plan.log.with_extension(name), "").expect("a sign can be written");
     let mut connection = open(plan).expect("a database");
+    // Has the WAL open from here on: a writer that is never told to go keeps it in being.
+    let one = connection.query_row("SELECT 1 FROM docs LIMIT 1", [], |row| row.get(0));
+    assert_eq!(one, Ok(1), "a database with rows");
     let told = told();
     sign("ready");
     while told.load(Ordering::Acquire) == 0 {

@@ -15,7 +15,8 @@ use crate::{Scene, clear, ours, progress};
 
 const ROWS: u64 = 12 * ROWS_PER_MEGABYTE;
 const NAME: &str = "tenant00.db";
-const SLICE: Duration = Duration::from_millis(800);
+/// Longer than Litestream's interval: no slice is without its work.
+const SLICE: Duration = Duration::from_millis(1100);
 /// The replica catches up and both sides begin in silence.
 const REST: Duration = Duration::from_millis(200);
 
@@ -156,17 +157,21 @@ fn sqlite_pairs(scene: &Scene<'_>, seed: &Path, attached: &Path) -> Result<Pairs
     let dir = scene.dir("tax-alone")?;
     let alone = dir.join("alone.db");
     ours::put(seed, &alone)?;
+    let plan = |database: &Path, log: &str| Plan {
+        database: database.to_owned(),
+        work: Work::Update(ROWS),
+        every_us: 0,
+        count: 0,
+        log: scene.stage.path().join(log),
+    };
+    // As an application of many connections, and as the daemon and Litestream do beside the other:
+    // else SQLite deletes the WAL after each slice, and a WAL that grows makes commits slower.
+    let holder = Writer::start(&plan(&alone, "tax-holder.log"))?;
     let pairs = Pairs::take(scene, |side| {
         let database = if side == 0 { attached } else { &alone };
-        let plan = Plan {
-            database: database.to_owned(),
-            work: Work::Update(ROWS),
-            every_us: 0,
-            count: 0,
-            log: scene.stage.path().join("tax.log"),
-        };
-        Writer::run_for(&plan, SLICE)
+        Writer::run_for(&plan(database, "tax.log"), SLICE)
     });
+    holder.stop()?;
     clear(&dir);
     pairs
 }
