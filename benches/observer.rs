@@ -17,6 +17,8 @@ use wal::{Lsn, PartitionId};
 
 /// A shorter wait would take from the daemons the processor that is measured.
 const LOOK: Duration = Duration::from_micros(100);
+/// iChange in the WAL-index header.
+const CHANGE_AT: u64 = 8;
 
 /// When a position was first seen.
 pub type Sighting = (u64, Lsn);
@@ -91,6 +93,17 @@ pub fn lags_ms(commits: impl Iterator<Item = Sighting>, sightings: &[Sighting]) 
 pub fn slot(state: &Path, partition: PartitionId) -> Slot {
     let at = slot_at(state, partition);
     read(&slot_file(state), at).expect("the slot was just found")
+}
+
+/// How many transactions the database that a route leads to has seen, as its WAL-index counts.
+pub fn change_of(route: &Path) -> u32 {
+    let database = std::fs::canonicalize(route).expect("the route leads to a database");
+    let mut index = database.into_os_string();
+    index.push("-shm");
+    let index = File::open(index).expect("an open database has an index");
+    let mut word = [0; 4];
+    index.read_exact_at(&mut word, CHANGE_AT).expect("a header");
+    u32::from_ne_bytes(word)
 }
 
 fn slot_file(state: &Path) -> File {

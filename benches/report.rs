@@ -118,7 +118,7 @@ fn judge(object: &mut Value, bar: f64, sense: &str, met: bool) -> String {
 }
 
 /// Three significant digits, whatever the size.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let digits = match value.abs() {
         v if v >= 100.0 || v == 0.0 => 0,
         v if v >= 10.0 => 1,
@@ -130,7 +130,7 @@ fn short(value: f64) -> String {
 }
 
 /// Cargo marks its target directory with a CACHEDIR.TAG; the bench lies somewhere below it.
-fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     let marked = exe
         .ancestors()

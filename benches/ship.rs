@@ -12,8 +12,6 @@ mod report;
 #[allow(dead_code, reason = "every bench uses a part of it")]
 mod stage;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -32,8 +30,6 @@ const OWNER: &str = "node-a";
 const HOT_MEGABYTES: f64 = 12.0;
 const LARGE_MEGABYTES: f64 = 256.0;
 const WAL_FRAME: f64 = 4096.0 + 24.0;
-/// iChange in the WAL-index header.
-const CHANGE_AT: u64 = 8;
 const LAG_TIME: Duration = Duration::from_secs(15);
 /// 200 transactions a second: each is on its own, and both cores have time left.
 const LAG_EVERY_US: u64 = 5000;
@@ -115,7 +111,7 @@ fn lag(report: &mut Report, stage: &Stage, cluster: &mut Cluster) {
     let mut application = Application::start(&plan);
     std::thread::sleep(Duration::from_millis(100));
     let (change, slot) = (
-        change_of(&plan.database),
+        observer::change_of(&plan.database),
         observer::slot(&states[0], hot_id()),
     );
     let sent_before: Vec<u64> = cluster
@@ -285,14 +281,4 @@ fn plan(stage: &Stage, database: &Path, every_us: u64, synchronous: &str) -> Pla
 
 fn hot_id() -> PartitionId {
     PartitionName::new(HOT).expect("a valid name").id()
-}
-
-fn change_of(route: &Path) -> u32 {
-    let database = std::fs::canonicalize(route).expect("the route leads to a database");
-    let mut index = database.into_os_string();
-    index.push("-shm");
-    let index = File::open(index).expect("an open database has an index");
-    let mut word = [0; 4];
-    index.read_exact_at(&mut word, CHANGE_AT).expect("a header");
-    u32::from_ne_bytes(word)
 }
