@@ -90,6 +90,15 @@ impl Checker<'_> {
                 default.wal_bytes_max,
                 (Size::mib(1), Size::mib(64 << 10)),
             ),
+            lease: self.span(
+                "engine.sqlite.lease",
+                raw.lease,
+                default.lease,
+                (Span::millis(200), Span::secs(300)),
+            ),
+            lease_guard: raw
+                .lease_guard
+                .map_or(default.lease_guard, |value| value.into_inner()),
             pattern: self.pattern(raw.pattern).unwrap_or(default.pattern),
             recursive: raw
                 .recursive

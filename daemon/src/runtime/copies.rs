@@ -185,14 +185,7 @@ impl Host {
                 self.with_shadow(ticket, |shadow| shadow.refill().map(|()| Outcome::Nothing))
             }
             ShadowOperation::PrepareLanding { epoch } => {
-                let Some(copy) = self.copies.by_id.get(&ticket.partition) else {
-                    return;
-                };
-                let (setup, place, name) = (Arc::clone(&self.setup), copy.place, copy.name.clone());
-                self.with_shadow(ticket, move |shadow| {
-                    landing::check_path(&setup.places[place], &name)?;
-                    shadow.prepare_landing(epoch).map(|()| Outcome::Nothing)
-                });
+                self.prepare_landing(ticket, epoch);
             }
             ShadowOperation::SyncLanding => self.sync_landing(ticket),
             ShadowOperation::Remap { epoch, position } => self.remap(ticket, epoch, position),

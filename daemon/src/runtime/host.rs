@@ -16,6 +16,7 @@ use wal::{PartitionId, PartitionName, Position, Time};
 
 use super::copies::Copies;
 use super::errands;
+use super::grants::Grants;
 use super::links::{Incoming, LISTENER, Links};
 use super::listen::Door;
 use super::lives::Lives;
@@ -52,6 +53,7 @@ pub struct Host {
     pub board: Noticeboard,
     pub positions: Positions,
     pub meters: Meters,
+    pub grants: Grants,
     /// When the turn before this one began.
     pub last_turn: Time,
     pub now: Time,
@@ -106,8 +108,10 @@ impl Host {
         let alert = lives.colds.alert_fd().map(|fd| fd.try_clone_to_owned());
         let alert = alert.transpose();
         let alert = alert.map_err(|error| io::Error::system("duplicate", "inotify", error))?;
+        let grants = Grants::new(&setup);
         Ok(Host {
             setup,
+            grants,
             brain,
             lives,
             copies,
@@ -368,6 +372,7 @@ impl Host {
                 let Some(name) = self.name_of(ticket.partition) else {
                     return;
                 };
+                self.grants.asks_the_coordinator(ticket.partition, &request);
                 let (desk, node) = (&self.setup.desk, self.setup.config.node.id);
                 errands::run(desk, node, &self.mailbox, ticket, name, request);
             }

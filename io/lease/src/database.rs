@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use map::Mapping;
@@ -36,19 +36,27 @@ impl Grant {
     /// `incarnation`; under 0 it refuses every writer.
     pub fn give(database: &Path, terms: Terms<'_>, incarnation: u64) -> Result<Grant, Error> {
         let path = path_of(database);
-        let wanted = page(&path, terms)?;
-        let (file, map) = match usable(&path, &wanted) {
-            Ok(usable) => usable,
-            Err(_) => {
-                put_page(&path, &wanted)?;
-                usable(&path, &wanted)?
-            }
-        };
+        let (file, map) = made(&path, terms)?;
         map.store_long(GRANTED_AT, 0);
         map.store_long(EPOCH_AT, terms.epoch);
         map.store_long(GRANTED_AT, incarnation);
         let identity = identity(&file, &path)?;
         Ok(Grant { path, identity })
+    }
+
+    /// Makes the page without a grant, so that giving one takes no new file. One that is there, and
+    /// what it grants, stays as it is.
+    pub fn prepare(database: &Path, terms: Terms<'_>) -> Result<(), Error> {
+        made(&path_of(database), terms).map(drop)
+    }
+
+    /// Removes the page, if there is one of any version.
+    pub fn remove(database: &Path) -> Result<(), Error> {
+        let path = path_of(database);
+        if !is_page(&path) {
+            return Ok(());
+        }
+        std::fs::remove_file(&path).map_err(|error| Error::at("remove", &path, error))
     }
 
     /// Refuses every writer from here on. An error means that somebody may still hold the grant:
@@ -69,6 +77,21 @@ impl Grant {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether the file at `path` is a database's page, not a database of such a name.
+pub fn is_page(path: &Path) -> bool {
+    let mut magic = [0; 8];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut magic, 0));
+    read.is_ok() && magic == DATABASE_MAGIC
+}
+
+fn made(path: &Path, terms: Terms<'_>) -> Result<(File, Mapping), Error> {
+    let wanted = page(path, terms)?;
+    usable(path, &wanted).or_else(|_| {
+        put_page(path, &wanted)?;
+        usable(path, &wanted)
+    })
 }
 
 /// Maps what is there, if it is `wanted` but for the epoch and the grant.
