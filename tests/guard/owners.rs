@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use foreshadow::cli::demo::harness::Cluster;
 use lease::Refusal;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::application::{Answer, Application};
 use crate::cluster::{LIMIT, moves_on, until};
@@ -162,9 +163,15 @@ fn a_stopped_owner_that_was_superseded_takes_no_row_when_it_goes_on() {
     let (stop, stopped) = flume::bounded::<()>(0);
     let writing = writes(old, 2, stopped);
     thread::sleep(Duration::from_millis(50));
+    // News of the new owner come later than everything else: two leases long.
+    let records = cluster.root().join("coordinator/lock");
+    let records = std::fs::File::open(records).expect("the coordinator's lock");
+    flock(&records, FlockOperation::LockExclusive).expect("locked");
     cluster.node_mut("node-a").expect("there").suspend(false);
-    // Its thread that renews wakes with the others: before or after news of the new owner.
-    sleep_until(lease::now() + 3 * SECOND);
+    sleep_until(lease::now() + 2 * SECOND);
+    assert!(lease.deadline() > deadline, "it renews its lease again");
+    flock(&records, FlockOperation::Unlock).expect("unlocked");
+    sleep_until(lease::now() + SECOND);
     drop(stop);
     let (_, answers) = writing.join().expect("it ends");
     assert_eq!(
