@@ -3,6 +3,8 @@
 //! A page is renewed by one store, by one thread. An incarnation that let its deadline pass is over,
 //! and so is one whose grants can't be taken back one by one.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use map::Mapping;
@@ -72,15 +74,12 @@ impl NodePage {
 
 /// A number that no daemon had before.
 pub fn new_incarnation() -> std::io::Result<u64> {
+    let mut source = File::open("/dev/urandom")?;
     let mut bytes = [0; 8];
-    loop {
-        let flags = rustix::rand::GetRandomFlags::empty();
-        match rustix::rand::getrandom(&mut bytes, flags) {
-            Ok(8) if bytes != [0; 8] => return Ok(u64::from_ne_bytes(bytes)),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    while bytes == [0; 8] {
+        source.read_exact(&mut bytes)?;
     }
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Maps what is there, if it is a page of ours in this version.
