@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::application::Application;
 use crate::cluster::{options, started, tenants, until};
 use crate::{
-    LEASE, LONG, SECOND, acknowledged, application, granted, guarded, insert, lease_of, live, real,
-    sleep_until, stops_at, writes,
+    LEASE, LONG, SECOND, acknowledged, application, granted, guarded, guarded_of, insert, lease_of,
+    live, real, sleep_until, stops_at, writes,
 };
 
 #[test]
@@ -76,7 +76,8 @@ fn a_stopped_daemon_refuses_writers_and_takes_them_again_when_it_goes_on() {
 
 #[test]
 fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
-    let mut cluster = guarded(LONG);
+    // So large that it takes a while to attach.
+    let mut cluster = guarded_of(LONG, 40.0);
     let lease = granted(&cluster, "node-a");
     let mut writer = application(&cluster, "node-a");
     insert(&mut writer, 0, 0).must();

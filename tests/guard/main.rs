@@ -21,11 +21,11 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use foreshadow::cli::demo::harness::Cluster;
+use foreshadow::cli::demo::harness::{Cluster, Tenant};
 use lease::Lease;
 
 use application::{Answer, Application};
-use cluster::{options, started, tenants, until};
+use cluster::{options, started, until};
 
 const NAME: &str = "tenant00.db";
 /// Short enough to wait for, and long beside what a busy machine does to a thread.
@@ -39,10 +39,14 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Two nodes whose databases are guarded; `tenant00.db` is node-a's.
 fn guarded(length: &str) -> Cluster {
+    guarded_of(length, 1.0)
+}
+
+fn guarded_of(length: &str, megabytes: f64) -> Cluster {
     let options = options(2)
         .tweak("[[engine.sqlite]]", "lease_guard", "true")
         .tweak("[[engine.sqlite]]", "lease", length);
-    started(&options, &tenants(1, 2))
+    started(&options, &[Tenant::new(0, "node-a", megabytes)])
 }
 
 fn live(cluster: &Cluster, node: &str) -> PathBuf {

@@ -190,6 +190,7 @@ impl Host {
             ShadowOperation::SyncLanding => self.sync_landing(ticket),
             ShadowOperation::Remap { epoch, position } => self.remap(ticket, epoch, position),
             ShadowOperation::Abandon => {
+                self.take_grant_back(ticket.partition);
                 self.lives.landing.remove(&ticket.partition);
                 self.with_shadow(ticket, |shadow| {
                     if shadow.landing_epoch().is_some() {
@@ -358,6 +359,7 @@ impl Host {
 
     fn discard(&mut self, ticket: Ticket) {
         let id = ticket.partition;
+        self.take_grant_back(id);
         self.copies.journal.release_all(id);
         self.positions_forget(id);
         let Some(copy) = self.copies.by_id.remove(&id) else {

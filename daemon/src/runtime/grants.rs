@@ -40,6 +40,8 @@ struct Served {
     incarnation: u64,
     /// The coordinator is being asked.
     asking: bool,
+    /// The page could not be written, and it was said.
+    failed: bool,
 }
 
 impl Grants {
@@ -90,6 +92,7 @@ impl Host {
             grant: None,
             incarnation: 0,
             asking: false,
+            failed: false,
         };
         self.grants.served.insert(id, served);
         match known {
@@ -187,9 +190,14 @@ impl Host {
             Ok(grant) => {
                 served.grant = Some(grant);
                 served.incarnation = incarnation;
+                served.failed = false;
             }
             // The next renewal tries again.
-            Err(error) => tracing::error!(%error, "guarded applications can't write"),
+            Err(error) => {
+                if !std::mem::replace(&mut served.failed, true) {
+                    tracing::error!(%error, "a database has no lease, and is not guarded");
+                }
+            }
         }
     }
 }

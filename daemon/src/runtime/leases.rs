@@ -1,9 +1,9 @@
 //! The lease of this node: for how long it vouches for the databases that it serves.
 //!
-//! A thread of its own renews it, for as long as every shard answers: a shard that hangs hears of no
-//! new owner, and reads no commit. What it costs does not grow with the databases. A lease that ran
-//! out is never renewed: a new incarnation begins, which voids every grant, and each shard asks the
-//! coordinator before it grants again (see `grants`).
+//! A thread of its own renews it, for as long as every shard answers: a shard that hangs hears of
+//! no new owner, and reads no commit. What it costs does not grow with the databases. A lease that
+//! ran out is never renewed: a new incarnation begins, which voids every grant, and each shard asks
+//! the coordinator before it grants again (see `grants`).
 //!
 //! No thread and no file without a guarded place.
 
@@ -82,15 +82,21 @@ impl Leases {
 
     /// Vouches from `seen` on, when every shard was alive.
     fn renew(&self, seen: u64) {
-        let now = lease::now();
-        if seen + self.length.as_nanos() as u64 <= now {
+        if seen + self.length.as_nanos() as u64 <= lease::now() {
             return;
         }
-        if self.pages().any(|page| page.has_ended(now)) {
+        let deadline = self.pages().filter_map(NodePage::deadline).min();
+        let has_ended = || deadline.is_some_and(|deadline| deadline <= lease::now());
+        if has_ended() {
             tracing::warn!("the lease was not renewed in time; every grant is asked about anew");
             self.begin();
+            return self.pages().for_each(|page| page.renew(seen));
         }
         self.pages().for_each(|page| page.renew(seen));
+        // The process may have been stopped since it looked.
+        if has_ended() {
+            self.begin();
+        }
     }
 
     fn pages(&self) -> impl Iterator<Item = &NodePage> {
@@ -185,5 +191,51 @@ fn run(
                 Ok(Word::End) | Err(flume::RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wal::Span;
+
+    use super::*;
+    use crate::config::SqliteConfig;
+
+    fn leases(dir: &std::path::Path, guarded: bool) -> Option<Leases> {
+        let config = SqliteConfig {
+            lease_guard: guarded,
+            lease: Span::secs(1),
+            ..SqliteConfig::of(dir.to_owned())
+        };
+        let place = Place::open(config).expect("a place");
+        Leases::open(&[place]).expect("pages")
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_goes_on_under_another_incarnation() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let leases = leases(dir.path(), true).expect("guarded");
+        let deadline = || leases.page(0).and_then(NodePage::deadline);
+        let (first, second) = (leases.incarnation(), 1_000_000_000);
+        leases.renew(lease::now() - 2 * second);
+        assert_eq!(deadline(), None, "it would have ended already");
+        let now = lease::now();
+        leases.renew(now);
+        leases.renew(now + 1);
+        assert_eq!(
+            (deadline(), leases.incarnation()),
+            (Some(now + second + 1), first)
+        );
+        leases.pages().for_each(|page| page.renew(now - second));
+        leases.renew(now + 2);
+        assert_eq!(deadline(), Some(now + second + 2));
+        assert_ne!(leases.incarnation(), first);
+    }
+
+    #[test]
+    fn without_a_guarded_place_there_is_no_lease_and_no_page() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(leases(dir.path(), false).is_none());
+        assert!(!dir.path().join(".gen/lease").exists());
     }
 }

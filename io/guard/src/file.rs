@@ -1,5 +1,5 @@
-//! A guarded file: every call is passed on to the file of the VFS beneath, which lies behind ours in
-//! the same piece of memory. Three calls are checked before.
+//! A guarded file: every call is passed on to the file of the VFS beneath, which lies behind ours
+//! in the same piece of memory. Three calls are checked before.
 //!
 //! | call | of | is checked when |
 //! |---|---|---|

@@ -2,9 +2,9 @@
 //! of the table of sqlite3ext.h.
 //!
 //! Written out by hand, because the only bindings for loadable extensions are a feature of a crate
-//! that this workspace also builds with SQLite inside, and Cargo would make both of one. SQLite only
-//! ever appends to these structures, so their layout is the same for every version since the one
-//! that is asked for here; a test compares them with the machine's own headers.
+//! that this workspace also builds with SQLite inside, and Cargo would make both of one. SQLite
+//! only ever appends to these structures, so their layout is the same for every version since the
+//! one that is asked for here; a test compares them with the machine's own headers.
 
 use std::ffi::{CStr, CString, c_char, c_double, c_int, c_uchar, c_void};
 
@@ -166,8 +166,8 @@ impl Api {
     }
 
     fn at(self, slot: usize) -> *const c_void {
-        // SAFETY: the table is an array of pointers to functions, and has this many in every version
-        // that `new` lets pass.
+        // SAFETY: the table is an array of pointers to functions, and has this many in every
+        // version that `new` lets pass.
         unsafe { *self.0.cast::<*const c_void>().add(slot) }
     }
 

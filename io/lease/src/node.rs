@@ -1,7 +1,7 @@
 //! The node's page, as the daemon writes it: who vouches, and until when.
 //!
-//! A page is renewed by one store, by one thread. An incarnation that let its deadline pass is over,
-//! and so is one whose grants can't be taken back one by one.
+//! A page is renewed by one store, by one thread. An incarnation that let its deadline pass is
+//! over, and so is one whose grants can't be taken back one by one.
 
 use std::fs::File;
 use std::io::Read;
@@ -59,10 +59,9 @@ impl NodePage {
         self.map.store_long(DEADLINE_AT, seen + self.length);
     }
 
-    /// Whether the deadline has passed; there has to be one.
-    pub fn has_ended(&self, now: u64) -> bool {
-        let deadline = self.map.load_long(DEADLINE_AT);
-        deadline != 0 && deadline <= now
+    /// When the lease ends; `None` before it was renewed for the first time.
+    pub fn deadline(&self) -> Option<u64> {
+        Some(self.map.load_long(DEADLINE_AT)).filter(|deadline| *deadline != 0)
     }
 
     /// Nobody vouches any more.

@@ -1,8 +1,8 @@
 //! Which databases a configured directory holds.
 //!
-//! Never taken for a database: SQLite's own siblings (`-wal`,
-//! `-shm`, `-journal`), pages of leases (`-lease`), the generations directory, and names that begin with a dot. A symbolic link
-//! is followed if it ends inside the directory or its generations.
+//! Never taken for a database: SQLite's own siblings (`-wal`, `-shm`, `-journal`), pages of leases
+//! (`-lease`), the generations directory, and names that begin with a dot. A symbolic link is
+//! followed if it ends inside the directory or its generations.
 
 use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
