@@ -11,7 +11,7 @@ use crate::application::{Answer, Application};
 use crate::cluster::{LIMIT, moves_on, until};
 use crate::command::ask_at;
 use crate::{
-    LEASE, LONG, NAME, SECOND, acknowledged, application, granted, guarded, insert, live,
+    LEASE, LONG, NAME, SECOND, acknowledged, application, granted, guarded, insert, live, real,
     sleep_until, stops_at, writes,
 };
 
@@ -36,8 +36,7 @@ fn moves_lose_nothing_and_the_target_grants_by_its_own_daemon() {
         while stopped.try_recv() != Err(flume::TryRecvError::Disconnected) {
             match insert(&mut writer, 0, rows).code() {
                 None => rows += 1,
-                // READONLY, CANTOPEN, NOTADB: open the route again. "No such table" is an open
-                // that met the very moment of the exchange.
+                // READONLY, CANTOPEN, NOTADB: open the route again.
                 Some(8 | 14 | 26) => {
                     refused += 1;
                     writer.open(&route);
@@ -101,6 +100,21 @@ fn whoever_hands_over_or_is_deposed_takes_its_grant_back() {
         matches!(serving.check(), Err(Refusal::NotGranted(_))).then_some(())
     });
     granted(&cluster, "node-a");
+}
+
+#[test]
+fn a_grant_whose_file_is_gone_is_void_all_the_same() {
+    let mut cluster = guarded(LONG);
+    let mapped = granted(&cluster, "node-a");
+    std::fs::remove_file(lease::path_of(&real(&cluster, "node-a"))).expect("removed");
+    assert!(mapped.check().is_ok(), "whoever has it mapped goes on");
+    moves_on(&mut cluster, NAME);
+    assert!(
+        matches!(mapped.check(), Err(Refusal::Void(_))),
+        "{:?}",
+        mapped.check()
+    );
+    granted(&cluster, "node-b");
 }
 
 #[test]
