@@ -133,6 +133,11 @@ impl Remap {
         self.generations.join(generation.to_string())
     }
 
+    /// The directory of all generations.
+    pub fn generations_dir(&self) -> &Path {
+        &self.generations
+    }
+
     /// Where `name` lies in `generation`.
     pub fn path(&self, generation: Generation, name: &PartitionName) -> PathBuf {
         self.dir(generation).join(file_name(name))

@@ -90,6 +90,10 @@ impl Checker<'_> {
                 default.wal_bytes_max,
                 (Size::mib(1), Size::mib(64 << 10)),
             ),
+            lease: self.lease(raw.lease, default.lease),
+            lease_guard: raw
+                .lease_guard
+                .map_or(default.lease_guard, |value| value.into_inner()),
             pattern: self.pattern(raw.pattern).unwrap_or(default.pattern),
             recursive: raw
                 .recursive
@@ -98,6 +102,12 @@ impl Checker<'_> {
             dir: default.dir,
             generations,
         })
+    }
+
+    /// Long beside what a busy machine does to a thread, short beside what a person waits for.
+    fn lease(&mut self, value: Value<String>, default: Span) -> Span {
+        let range = (Span::millis(200), Span::secs(300));
+        self.span("engine.sqlite.lease", value, default, range)
     }
 
     fn pattern(&mut self, value: Value<String>) -> Option<String> {

@@ -98,6 +98,10 @@ pub struct SqliteConfig {
     pub sweep_cold: Span,
     /// A database without commits for so long turns cold.
     pub idle_after: Span,
+    /// Applications that loaded the lease guard write only while this daemon vouches for it.
+    pub lease_guard: bool,
+    /// For how long it vouches each time.
+    pub lease: Span,
 }
 
 /// `[ship]`: how changes travel.
@@ -290,6 +294,8 @@ impl SqliteConfig {
             sweep_warm: Span::millis(1),
             sweep_cold: Span::millis(5),
             idle_after: Span::secs(10),
+            lease_guard: false,
+            lease: Span::secs(3),
         }
     }
 }

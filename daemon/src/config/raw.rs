@@ -61,6 +61,8 @@ pub struct Sqlite {
     pub sweep_warm: Value<String>,
     pub sweep_cold: Value<String>,
     pub idle_after: Value<String>,
+    pub lease_guard: Value<bool>,
+    pub lease: Value<String>,
 }
 
 #[derive(Deserialize, Default, Debug)]

@@ -63,6 +63,7 @@ fn everything_can_be_set() {
          [[engine.sqlite]]\ndir = \"DIR\"\npattern = \"t*.sqlite\"\nrecursive = true\n\
          watch = false\ngenerations = \"DIR/g\"\nmax_wal = \"1GiB\"\nsweep_hot = \"200us\"\n\
          sweep_warm = \"2ms\"\nsweep_cold = \"10ms\"\nidle_after = \"1min\"\n\
+         lease_guard = true\nlease = \"500ms\"\n\
          [ship]\ncopies = 2\nmax_bytes_per_sec = \"100MB/s\"\ndelta_log = \"1MiB\"\n\
          journal = \"2MiB\"\nwindow = \"1MiB\"\nreconnect_min = \"1s\"\nreconnect_max = \"1s\"\n\
          [switch]\nmax_pause = \"10ms\"\npause_timeout = \"20ms\"\n\
@@ -81,6 +82,10 @@ fn everything_can_be_set() {
     assert_eq!(
         (engine.sweep_hot, engine.idle_after),
         (Span::micros(200), Span::secs(60))
+    );
+    assert_eq!(
+        (engine.lease_guard, engine.lease),
+        (true, Span::millis(500))
     );
     assert_eq!(config.ship.rate_max.limit(), Some(100_000_000));
     assert_eq!(config.switch.stale_reads, Span::ZERO);
@@ -187,8 +192,13 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         "/etc/foreshadow/foreshadow.toml:5:1: pattrn: unknown key in [engine.sqlite]\n \
          5 | pattrn = \"*.db\"\n   | ^^^^^^\n  \
          help: did you mean pattern? [engine.sqlite] knows dir, pattern, recursive, watch, \
-         generations, max_wal, sweep_hot, sweep_warm, sweep_cold, idle_after\n"
+         generations, max_wal, sweep_hot, sweep_warm, sweep_cold, idle_after, lease_guard, lease\n"
     );
+    let near = wrong_after_right("lease_gard = true\n");
+    assert!(near.contains("did you mean lease_guard?"), "{near}");
+    let short = wrong_after_right("lease = \"100ms\"\n");
+    assert!(short.contains("engine.sqlite.lease: 100ms is out of bounds"));
+    assert!(short.contains("write 200ms to 5min"), "{short}");
     assert_eq!(
         wrong_after_right("[swich]\nmax_pause = \"1ms\"\n"),
         "/etc/foreshadow/foreshadow.toml:5:2: swich: unknown key in the file\n \

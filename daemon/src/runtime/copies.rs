@@ -185,18 +185,12 @@ impl Host {
                 self.with_shadow(ticket, |shadow| shadow.refill().map(|()| Outcome::Nothing))
             }
             ShadowOperation::PrepareLanding { epoch } => {
-                let Some(copy) = self.copies.by_id.get(&ticket.partition) else {
-                    return;
-                };
-                let (setup, place, name) = (Arc::clone(&self.setup), copy.place, copy.name.clone());
-                self.with_shadow(ticket, move |shadow| {
-                    landing::check_path(&setup.places[place], &name)?;
-                    shadow.prepare_landing(epoch).map(|()| Outcome::Nothing)
-                });
+                self.prepare_landing(ticket, epoch);
             }
             ShadowOperation::SyncLanding => self.sync_landing(ticket),
             ShadowOperation::Remap { epoch, position } => self.remap(ticket, epoch, position),
             ShadowOperation::Abandon => {
+                self.take_grant_back(ticket.partition);
                 self.lives.landing.remove(&ticket.partition);
                 self.with_shadow(ticket, |shadow| {
                     if shadow.landing_epoch().is_some() {
@@ -365,6 +359,7 @@ impl Host {
 
     fn discard(&mut self, ticket: Ticket) {
         let id = ticket.partition;
+        self.take_grant_back(id);
         self.copies.journal.release_all(id);
         self.positions_forget(id);
         let Some(copy) = self.copies.by_id.remove(&id) else {

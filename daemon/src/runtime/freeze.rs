@@ -120,6 +120,8 @@ impl Host {
                 };
                 if fenced && result.is_ok() {
                     host.after_fence(id);
+                } else if result.is_ok() {
+                    host.grant_again(id);
                 }
                 host.done(ticket, result);
             },
@@ -142,12 +144,15 @@ impl Host {
         if let Err(error) = live.source.thaw() {
             tracing::warn!(partition = %live.name, %error, "the write lock is still held");
         }
+        self.take_grant_back(id);
     }
 
     /// The partition is another node's: the path becomes a tombstone, the old copy a shadow.
     pub fn retire(&mut self, ticket: Ticket, position: Position, keep: bool) {
         let id = ticket.partition;
         let Some(name) = self.name_of(id) else { return };
+        // Before anything that takes time: whoever is guarded stops here.
+        self.take_grant_back(id);
         match self.lives.by_id.remove(&id) {
             Some(live) => {
                 self.forget_live(id);

@@ -17,6 +17,7 @@ use wal::{PartitionId, PartitionName, Position, Time};
 use super::codecs::Codecs;
 use super::copies::Copies;
 use super::errands;
+use super::grants::Grants;
 use super::links::{Incoming, LISTENER, Links};
 use super::listen::Door;
 use super::lives::Lives;
@@ -54,6 +55,7 @@ pub struct Host {
     pub positions: Positions,
     pub meters: Meters,
     pub codecs: Codecs,
+    pub grants: Grants,
     /// When the turn before this one began.
     pub last_turn: Time,
     pub now: Time,
@@ -108,8 +110,10 @@ impl Host {
         let alert = lives.colds.alert_fd().map(|fd| fd.try_clone_to_owned());
         let alert = alert.transpose();
         let alert = alert.map_err(|error| io::Error::system("duplicate", "inotify", error))?;
+        let grants = Grants::new(&setup);
         Ok(Host {
             setup,
+            grants,
             brain,
             lives,
             copies,
@@ -372,6 +376,7 @@ impl Host {
                 let Some(name) = self.name_of(ticket.partition) else {
                     return;
                 };
+                self.grants.asks_the_coordinator(ticket.partition, &request);
                 let (desk, node) = (&self.setup.desk, self.setup.config.node.id);
                 errands::run(desk, node, &self.mailbox, ticket, name, request);
             }

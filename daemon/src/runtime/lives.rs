@@ -17,6 +17,7 @@ use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
 
 use super::ahead::{Landing, LandingState};
 use super::compare::PeerTable;
+use super::grants;
 use super::host::Host;
 use super::pools::Where;
 use super::setup::Setup;
@@ -109,6 +110,8 @@ struct Prepared {
     source: Source,
     log: DeltaLog,
     attributes: Attributes,
+    /// Where SQLite ends up.
+    database: PathBuf,
 }
 
 impl Host {
@@ -156,7 +159,11 @@ impl Host {
         let limits = log_limits(&setup);
         let (log_dir, options) = (setup.log_dir(id), options(&setup, place));
         let (at, source) = landed.map_or((None, None), |(at, source)| (Some(at), source));
-        let work = move || prepare(path, source, &log_dir, limits, &options);
+        let work = move || {
+            let prepared = prepare(path, source, &log_dir, limits, &options)?;
+            grants::prepare(&setup, place, id, epoch, &prepared.database);
+            Ok::<Prepared, io::Error>(prepared)
+        };
         self.offload(Where::Disk, work, move |host, prepared| {
             let prepared = match prepared {
                 Ok(Ok(prepared)) => prepared,
@@ -216,6 +223,7 @@ impl Host {
         };
         // A copy that is fenced is on its way out: the route may lead to the new owner already.
         if !live.fenced {
+            self.grant_served(ticket.partition, place, prepared.database, epoch);
             self.publish_route(&live.name, place);
         }
         self.lives.by_id.insert(ticket.partition, live);
@@ -225,6 +233,7 @@ impl Host {
     }
 
     pub fn detach(&mut self, id: PartitionId) {
+        self.take_grant_back(id);
         self.lives.by_id.remove(&id);
         self.lives.colds.remove(id);
         self.lives.landing.remove(&id);
@@ -420,6 +429,7 @@ fn prepare(
         Some(source) => source,
         None => attach_and_scan(&path, options)?,
     };
+    let database = source.paths().db.clone();
     let attributes = FileAttributes::of(&path)?;
     let attributes = Attributes {
         mode: attributes.mode,
@@ -431,6 +441,7 @@ fn prepare(
         source,
         log,
         attributes,
+        database,
     })
 }
 

@@ -9,6 +9,7 @@
 //! | [`copies`], [`journal`] | shadows: fill, follow, land |
 //! | [`compare`] | copies that are being filled |
 //! | [`links`], [`listen`], [`greet`] | connections to peers |
+//! | [`leases`], [`grants`] | what guarded applications write under |
 //! | [`discover`] | databases that appear and go |
 //! | [`errands`] | the coordinator's words and ours |
 //! | [`front`], [`complete`] | questions of people |
@@ -33,9 +34,11 @@ pub mod discover;
 pub mod errands;
 pub mod freeze;
 pub mod front;
+pub mod grants;
 pub mod greet;
 pub mod host;
 pub mod journal;
+pub mod leases;
 pub mod links;
 pub mod listen;
 pub mod lives;
@@ -65,6 +68,7 @@ use wal::{NodeId, ShardIndex};
 use self::copies::Copies;
 use self::host::Host;
 use self::journal::Journal;
+use self::leases::{Leases, Renewal};
 use self::listen::{Door, Guide};
 use self::lives::Lives;
 use self::mail::{Mail, Mailbox};
@@ -90,6 +94,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("leases: {0}")]
+    Lease(#[from] lease::Error),
     #[error("{what} {path}: {source}")]
     System {
         what: &'static str,
@@ -118,8 +124,10 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         events,
         readiness,
     } = seat;
+    let places = open_places(&config)?;
     let parts = Parts {
-        places: open_places(&config)?,
+        leases: Leases::open(&places)?,
+        places,
         notes: Notes::open(&config.node.state_dir.join("switch.notes"))?,
         positions: open_positions(&config)?,
         desk,
@@ -146,6 +154,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         let (setup, shards) = (Arc::clone(&setup), crew.mailboxes.clone());
         move || front::run(&setup, &shards, &questions)
     })?;
+    let renewal = Renewal::start(&setup, &crew.mailboxes)?;
     let (stop, stopped) = flume::bounded::<()>(0);
     crew.help("discover", {
         let shards = crew.mailboxes.clone();
@@ -155,6 +164,8 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     readiness.ready();
     let ended = crew.follow(&orders);
     drop(stop);
+    // First nobody writes, then nobody reads any more.
+    renewal.end();
     crew.finish();
     ended
 }

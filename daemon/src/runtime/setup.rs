@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use io::remap::Remap;
 use wal::{PartitionId, PartitionName, ShardIndex, Time};
 
+use super::leases::Leases;
 use super::notes::Notes;
 use super::positions::PositionsFile;
 use crate::config::{Config, SqliteConfig};
@@ -53,6 +54,8 @@ pub struct Setup {
     pub positions: PositionsFile,
     pub desk: Desk,
     pub routes: Routes,
+    /// Only where a place is guarded.
+    pub leases: Option<Leases>,
     pub started_at: Time,
     /// What the kernel offers, for `status`.
     pub kernel: serde_json::Map<String, serde_json::Value>,
@@ -67,6 +70,7 @@ pub struct Parts {
     pub positions: PositionsFile,
     pub desk: Desk,
     pub routes: Routes,
+    pub leases: Option<Leases>,
     pub kernel: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -79,6 +83,7 @@ impl Setup {
             positions,
             desk,
             routes,
+            leases,
             kernel,
         } = parts;
         let started_at = io::reactor::now();
@@ -90,6 +95,7 @@ impl Setup {
             positions,
             desk,
             routes,
+            leases,
             started_at,
             kernel,
             first_events,

@@ -35,11 +35,20 @@ impl Mapping {
     /// Maps `len` bytes of `file` from `offset`, a multiple of the kernel's page. The file must be
     /// at least that long now, which is checked, and as long as the mapping lives.
     pub fn new(file: &File, offset: u64, len: usize) -> Result<Mapping> {
+        Mapping::made(file, offset, len, |options| options.map_raw(file))
+    }
+
+    fn made(
+        file: &File,
+        offset: u64,
+        len: usize,
+        map: impl Fn(&MmapOptions) -> Result<MmapRaw>,
+    ) -> Result<Mapping> {
         if file.metadata()?.len() < offset + len as u64 {
             let reason = format!("shorter than the {} bytes to map", offset + len as u64);
             return Err(Error::new(ErrorKind::UnexpectedEof, reason));
         }
-        let memory = MmapOptions::new().offset(offset).len(len).map_raw(file)?;
+        let memory = map(MmapOptions::new().offset(offset).len(len))?;
         let base = NonNull::new(memory.as_mut_ptr()).expect("mmap never returns address 0 unasked");
         Ok(Mapping {
             base,
@@ -161,6 +170,31 @@ impl Mapping {
     }
 }
 
+/// A shared mapping that can only be read: of a file that another process writes.
+#[derive(Debug)]
+pub struct View(Mapping);
+
+impl View {
+    /// As [`Mapping::new`]; `file` need not be open for writing.
+    pub fn new(file: &File, offset: u64, len: usize) -> Result<View> {
+        Mapping::made(file, offset, len, |options| options.map_raw_read_only(file)).map(View)
+    }
+
+    /// The long word at byte `at`; what is loaded after it is not older.
+    pub fn load_long(&self, at: usize) -> u64 {
+        // Of the atomic accesses only relaxed loads are defined on memory that is read-only
+        // (std::sync::atomic, "Atomic accesses to read-only memory").
+        let value = self.0.long(at).load(Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::Acquire);
+        value
+    }
+
+    /// As [`Mapping::copy_out`].
+    pub fn copy_out(&self, at: usize, into: &mut [u8]) {
+        self.0.copy_out(at, into);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +222,19 @@ mod tests {
         let mut bytes = [0; 8];
         other.copy_out(64, &mut bytes);
         assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_view_sees_what_a_mapping_stores_and_needs_no_right_to_write() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.as_file().set_len(4096).expect("room for a page");
+        let mapping = Mapping::new(file.as_file(), 0, 4096).expect("a mapping");
+        let readable = File::open(file.path()).expect("for reading");
+        let view = View::new(&readable, 0, 4096).expect("a view");
+        mapping.store_long(16, 7);
+        let mut bytes = [0; 8];
+        view.copy_out(16, &mut bytes);
+        assert_eq!((view.load_long(16), bytes), (7, 7u64.to_ne_bytes()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use wal::lsn::Epoch;
 use wal::{PartitionId, PartitionName, Position};
 
 use super::super::ahead::Landing;
+use super::super::grants;
 use super::super::host::Host;
 use super::super::lives::{failure_of, options};
 use super::super::pools::Where;
@@ -18,6 +19,22 @@ use crate::effect::Note;
 use crate::event::{Failure, Outcome, Ticket};
 
 impl Host {
+    pub(super) fn prepare_landing(&mut self, ticket: Ticket, epoch: Epoch) {
+        let id = ticket.partition;
+        let Some(copy) = self.copies.by_id.get(&id) else {
+            return;
+        };
+        let (setup, place, name) = (Arc::clone(&self.setup), copy.place, copy.name.clone());
+        let generation = copy.held.generation;
+        self.grants.is_granted_soon(id);
+        self.with_shadow(ticket, move |shadow| {
+            check_path(&setup.places[place], &name)?;
+            let database = setup.places[place].remap().path(generation, &name);
+            grants::prepare(&setup, place, id, epoch, &database);
+            shadow.prepare_landing(epoch).map(|()| Outcome::Nothing)
+        });
+    }
+
     pub(super) fn sync_landing(&mut self, ticket: Ticket) {
         let id = ticket.partition;
         let Some(copy) = self.copies.by_id.get(&id) else {
@@ -102,7 +119,10 @@ impl Host {
                 .settle(position)
                 .and_then(|()| land_now(shadow, epoch)),
         };
+        let database = self.setup.places[place].remap().path(generation, &name);
         let exchanged = ready.and_then(|()| {
+            // It is this node's by now; an application that follows the path must find it so.
+            self.grant_served(id, place, database, epoch);
             self.setup.places[place]
                 .remap()
                 .exchange(&name, generation)
@@ -149,7 +169,7 @@ fn land_now(shadow: &mut Shadow, epoch: Epoch) -> io::Result<()> {
 }
 
 /// Fails where the live path can't be exchanged: better before the grant than after it.
-pub(super) fn check_path(place: &Place, name: &PartitionName) -> io::Result<()> {
+fn check_path(place: &Place, name: &PartitionName) -> io::Result<()> {
     match place.remap().target(name)? {
         Target::Nothing | Target::Generation(_) => Ok(()),
         Target::Plain | Target::Foreign(_) => {

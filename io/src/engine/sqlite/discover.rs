@@ -1,8 +1,8 @@
 //! Which databases a configured directory holds.
 //!
-//! Never taken for a database: SQLite's own siblings (`-wal`,
-//! `-shm`, `-journal`), the generations directory, and names that begin with a dot. A symbolic link
-//! is followed if it ends inside the directory or its generations.
+//! Never taken for a database: SQLite's own siblings (`-wal`, `-shm`, `-journal`), pages of leases
+//! (`-lease`), the generations directory, and names that begin with a dot. A symbolic link is
+//! followed if it ends inside the directory or its generations.
 
 use std::fs::DirEntry;
 use std::os::unix::ffi::OsStrExt;
@@ -111,7 +111,13 @@ impl Directory {
             file_name
         };
         let no_file = std::fs::symlink_metadata(path).map_or(true, |meta| meta.is_dir());
-        if is_sibling(file_name.as_bytes()) || !self.matcher.is_match(matched) || no_file {
+        let is_lease =
+            || file_name.as_bytes().ends_with(b"-lease") && lease::database::is_page(path);
+        if is_sibling(file_name.as_bytes())
+            || !self.matcher.is_match(matched)
+            || no_file
+            || is_lease()
+        {
             return Ok(());
         }
         let name = below.to_str().and_then(PartitionName::new);
