@@ -2,8 +2,8 @@
 //!
 //! A position is a byte in the row of all segments, heads included: segment number and offset are
 //! its quotient and remainder. A slot is a piece of the file, zero-filled when it is made; its head
-//! says which segment lies in it. Writing into blocks that were written before needs no metadata, so
-//! a group is on stable storage after one write: that is what filling with zeros is for. A slot
+//! says which segment lies in it. Writing into blocks that were written before needs no metadata,
+//! so a group is on stable storage after one write: that is what filling with zeros is for. A slot
 //! whose segment is not kept any more takes another one and keeps its old bytes: their positions
 //! are not those that a reader looks for. So a log is one bounded file, however long it runs.
 
