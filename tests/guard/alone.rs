@@ -6,6 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::application::Application;
 use crate::cluster::{options, started, tenants, until};
 use crate::{
@@ -85,12 +87,19 @@ fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
     let (old, _) = lease.incarnations();
     cluster.node_mut("node-a").expect("there").kill_at_once();
     let writing = writes(writer, 1, stopped);
+    let node = cluster.node_mut("node-a").expect("there");
+    node.start().expect("it starts again");
+    let daemon = Pid::from_raw(node.id().expect("it runs") as i32).expect("a process");
     let watching = thread::spawn(move || {
         let mut void = None;
         loop {
             let (granted, node) = lease.incarnations();
             if node != old && void.is_none() {
                 void = Some(lease::now());
+                // However fast it is: writers try while it has not granted anything.
+                kill_process(daemon, Signal::STOP).expect("it runs");
+                thread::sleep(Duration::from_millis(200));
+                kill_process(daemon, Signal::CONT).expect("it is there");
             }
             if let Some(void) = void.filter(|_| granted == node && node != 0) {
                 return (void, lease::now());
@@ -98,7 +107,9 @@ fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
             thread::sleep(Duration::from_micros(50));
         }
     });
-    cluster.restart("node-a").expect("it starts again");
+    let node = cluster.node_mut("node-a").expect("there");
+    let ready = node.wait_ready(Duration::from_secs(20));
+    ready.expect("it serves again");
     let (void, served) = watching.join().expect("granted again");
     thread::sleep(Duration::from_millis(300));
     drop(stop);

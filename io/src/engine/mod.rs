@@ -4,4 +4,8 @@
 //! | module | engine |
 //! |---|---|
 //! | [`sqlite`] | SQLite in WAL mode, of unmodified applications |
+//! | [`native`] | the native log of engines that link `foreshadow-wal` |
+//! | [`table`] | the hash of every page of a partition, for all engines |
+pub mod native;
 pub mod sqlite;
+pub mod table;

@@ -152,13 +152,13 @@ impl Appender {
         &self.log.control
     }
 
-    /// Says that nothing below `lsn` is needed any more. Segments that lie wholly below it, and
-    /// that the sidecar does not hold, are used again. Returns where the log begins now.
+    /// Says that nothing below `lsn` is needed any more. Segments that lie wholly below it are used
+    /// again, once the sidecar does not hold them. Returns where the log begins now.
     pub fn release(&self, lsn: Lsn) -> Result<Lsn> {
-        let held = self.log.control.held()?;
-        let upto = held.map_or(lsn, |held| lsn.min(held));
         let position = self.position();
-        let number = self.log.layout.number(upto.min(position));
+        // A position at the very end of a segment is that segment's.
+        let upto = Lsn(lsn.min(position).0.saturating_sub(1));
+        let number = self.log.layout.number(upto);
         let begin = self.log.layout.begin(number);
         let old = self.log.control.saved::<Run>()?.first;
         if begin <= old {
@@ -169,7 +169,7 @@ impl Appender {
             run.first = begin;
             run.lsn = run.lsn.max(position);
         })?;
-        self.log.writers.trim(number)?;
+        self.log.writers.trim(self.log.free_below()?)?;
         Ok(begin)
     }
 
@@ -188,8 +188,16 @@ impl Appender {
 impl Opened {
     /// Where a segment begins in the file.
     fn place(&self, number: u64) -> Result<u64> {
-        let first = || Ok(self.layout.number(self.control.saved::<Run>()?.first));
-        self.writers.place(number, first)
+        self.writers.place(number, || self.free_below())
+    }
+
+    /// Slots of segments below this one may be used again.
+    fn free_below(&self) -> Result<u64> {
+        let first = self.control.saved::<Run>()?.first;
+        let held = self.control.held()?;
+        Ok(self
+            .layout
+            .number(held.map_or(first, |held| first.min(held))))
     }
 }
 

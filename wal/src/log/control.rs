@@ -92,7 +92,7 @@ pub struct Creation {
 
 impl Creation {
     /// The first control page.
-    fn page(&self) -> Vec<u8> {
+    pub fn page(&self) -> Vec<u8> {
         let run = Run {
             number: 1,
             run: 0,

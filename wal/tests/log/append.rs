@@ -9,7 +9,7 @@ use foreshadow_wal::log::{Appender, Control, Durability, Error, Kind, Options, S
 use tempfile::tempdir;
 
 use crate::support::{
-    SEGMENT, assert_same, copy, fill, log, open, options, payload, read, read_dir, slots,
+    SEGMENT, assert_same, copy, fill, log, open, options, payload, read, read_dir, read_with, slots,
 };
 
 #[test]
@@ -126,6 +126,29 @@ fn released_segments_are_used_again_and_their_old_bytes_are_no_records() {
 }
 
 #[test]
+fn everything_is_released_where_a_group_ends_exactly_with_its_segment() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let longest = SEGMENT as usize - 4096 - 64 - 16;
+    for _ in 0..3 {
+        appender
+            .append(Kind(1), &vec![1; longest])
+            .expect("it fits");
+        let position = appender.position();
+        assert_eq!(position.0 % u64::from(SEGMENT), 0);
+        let first = appender.release(position).expect("released");
+        assert!(first < position, "the log does not begin behind its end");
+    }
+    drop(appender);
+    let other = tempdir().expect("a directory");
+    for place in [dir.path().to_owned(), copy(dir.path(), other.path())] {
+        open(&place).append(Kind(2), b"on").expect("appended");
+        let records = read_dir(&place).expect("readable");
+        assert_eq!(records.last().map(|record| record.1), Some(2));
+    }
+}
+
+#[test]
 fn what_the_sidecar_holds_is_not_used_again() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
@@ -134,18 +157,18 @@ fn what_the_sidecar_holds_is_not_used_again() {
     let tail = sidecar.tail().expect("a lock").expect("nobody else tails");
     assert!(sidecar.tail().expect("a lock").is_none(), "one at a time");
     sidecar.set_hold(all[5].0);
-    let position = appender.position();
-    appender.release(position).expect("released");
-    let records = read(appender.control()).expect("readable");
-    assert!(records.ends_with(&all[5..]));
+    let first = appender.release(appender.position()).expect("released");
+    assert!(first > all[5].0, "it is no part of the log any more");
+    fill(&appender, 80);
+    let held = Scanner::from(&sidecar, Lsn(all[5].0.0 - 64)).expect("a reader");
+    let held = read_with(held).expect("it is there for the one who tails");
+    assert_same(&held[..75], &all[5..]);
     // A sidecar that is dead holds nothing.
     drop(tail);
-    let first = appender.release(position).expect("released");
-    let late = Scanner::from(appender.control(), all[5].0);
-    let mut late = late.expect("a reader");
+    fill(&appender, 160);
+    let mut late = Scanner::from(&sidecar, Lsn(all[5].0.0 - 64)).expect("a reader");
     let error = late.next_group().err();
     assert!(matches!(error, Some(Error::Gone { .. })), "{error:?}");
-    assert!(first > all[5].0);
 }
 
 #[test]

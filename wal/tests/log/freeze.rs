@@ -18,6 +18,7 @@ fn appends_wait_for_the_thaw_and_go_on_as_if_nothing_had_been() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
     let control = Control::open(&log(dir.path())).expect("a log");
+    let _tail = control.tail().expect("a lock").expect("nobody else tails");
     let count = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -47,6 +48,7 @@ fn a_seal_ends_the_wait_and_the_log_is_what_it_was_when_it_was_frozen() {
     let appender = open(dir.path());
     let kept = fill(&appender, 10);
     let control = Control::open(&log(dir.path())).expect("a log");
+    let _tail = control.tail().expect("a lock").expect("nobody else tails");
     let frozen = control.freeze(boottime() + LONG).expect("not sealed");
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..4)
@@ -69,6 +71,7 @@ fn a_freeze_whose_time_is_over_binds_nobody_and_can_not_be_sealed_any_more() {
     let dir = tempdir().expect("a directory");
     let appender = open(dir.path());
     let control = Control::open(&log(dir.path())).expect("a log");
+    let tail = control.tail().expect("a lock").expect("nobody else tails");
     let until = boottime() + Duration::from_millis(30);
     let frozen = control.freeze(until).expect("not sealed");
     appender
@@ -79,8 +82,9 @@ fn a_freeze_whose_time_is_over_binds_nobody_and_can_not_be_sealed_any_more() {
         control.seal_at(frozen).is_err(),
         "there is more than was frozen"
     );
-    // Who froze it is gone, and it was opened again meanwhile.
-    control.freeze(boottime()).expect("not sealed");
+    // Who froze it dies, and its time is long.
+    control.freeze(boottime() + LONG).expect("not sealed");
+    drop(tail);
     drop(appender);
     open(dir.path())
         .append(Kind(1), b"later")
@@ -95,6 +99,7 @@ fn a_writer_that_is_stopped_at_any_moment_of_a_freeze_acknowledges_nothing_beyon
         let dir = tempdir().expect("a directory");
         drop(open(dir.path()));
         let control = Control::open(&log(dir.path())).expect("a log");
+        let _tail = control.tail().expect("a lock").expect("nobody else tails");
         let writer = Writer::start(dir.path());
         writer.wait_for(round % 20);
         let frozen = match round % 2 {

@@ -8,6 +8,9 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{Control, Word};
 use crate::lsn::Lsn;
 
+/// How often who waits for a thaw looks whether the one who froze the log is alive.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 const DURABLE: usize = 128;
 const LEASE: usize = 192;
 const BELL: usize = 256;
@@ -88,12 +91,20 @@ impl Control {
                 break;
             }
             let until = Duration::from_nanos(self.page.load_long(FROZEN_UNTIL));
-            match until.checked_sub(boottime()).filter(|left| !left.is_zero()) {
-                Some(left) => self.page.wait(FREEZE_BELL, seen, Some(left)),
-                None => self.thaw(),
+            let left = until.saturating_sub(boottime());
+            if left.is_zero() || self.is_abandoned() {
+                self.thaw();
+            } else {
+                self.page
+                    .wait(FREEZE_BELL, seen, Some(left.min(LOOK_EVERY)));
             }
         }
         self.page.subtract(FREEZE_WAITING, 1);
+    }
+
+    /// Nobody tails this log any more: who froze it is dead.
+    fn is_abandoned(&self) -> bool {
+        self.tail().is_ok_and(|lock| lock.is_some())
     }
 
     /// Everything below is on stable storage here.

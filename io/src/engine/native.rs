@@ -1,0 +1,40 @@
+//! The native log as an engine: tailed, frozen, sealed and copied like any other.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`image`] | the log as pages: what deltas, fills and digests speak of |
+//! | [`source`] | a live log: what was committed, the freeze, the seal |
+//! | [`scan`] | hashing every page off the tail's thread |
+pub mod image;
+pub mod scan;
+pub mod source;
+
+pub use image::Image;
+pub use source::{Adopted, Change, FenceTask, Source};
+
+use crate::error::{Error, Kind};
+
+impl From<wal::log::Error> for Error {
+    fn from(error: wal::log::Error) -> Error {
+        use wal::log::Error as Log;
+        let kind = match &error {
+            full if full.is_no_space() => Kind::Full,
+            Log::System { code, .. } => {
+                let system = std::io::Error::from_raw_os_error(*code);
+                return Error::new(
+                    Error::system("", "", system).kind(),
+                    "use",
+                    "a native log",
+                    error.to_string(),
+                );
+            }
+            Log::Damaged { .. } | Log::NotALog { .. } => Kind::Corrupt,
+            Log::Broken { .. } => Kind::Fatal,
+            Log::InUse { .. } | Log::LeaseOver | Log::NotMirrored { .. } => Kind::Retry,
+            Log::Sealed { .. } | Log::TooLong { .. } | Log::Gone { .. } | Log::Version { .. } => {
+                Kind::Refused
+            }
+        };
+        Error::new(kind, "use", "a native log", error.to_string())
+    }
+}
