@@ -3,7 +3,7 @@
 //!
 //! | page | content |
 //! |---|---|
-//! | 1 | what the log is at this position: `first`, `lsn`; not the control page, which is the node's |
+//! | 1 | what the log is here: `first`, `lsn`; not the control page, which is the node's own |
 //! | a slot's first, of a segment that is kept | the segment's head |
 //! | others of that slot, below the end of the segment's groups | the file's bytes |
 //! | everything else | zeros |
