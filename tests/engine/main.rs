@@ -1,4 +1,5 @@
 //! The SQLite engine against real SQLite: conformance of attach, tail, fence and shadow.
+mod native_shadow;
 mod native_source;
 mod replica;
 mod shadow;

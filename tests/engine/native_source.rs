@@ -98,11 +98,12 @@ impl Replica {
     /// The pages as a file, made a log of this node.
     fn land(&self, path: &Path) -> Control {
         let state = Image::parse_state(&self.pages[&1]).expect("page 1 says what it is");
-        let (segment_bytes, id, _, lsn) = state;
+        let (segment_bytes, id, first, lsn) = state;
         let creation = Creation {
             id,
             segment_bytes,
             epoch: Epoch(1),
+            first,
             lsn,
             sealed: true,
         };

@@ -254,6 +254,7 @@ fn create(path: &Path, options: &Options) -> Result<()> {
         id: options.id,
         segment_bytes: options.segment_bytes,
         epoch: Epoch(1),
+        first: Lsn(BLOCK as u64),
         lsn: Lsn(BLOCK as u64),
         sealed: false,
     };

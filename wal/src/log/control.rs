@@ -84,14 +84,16 @@ pub struct Creation {
     pub id: PartitionId,
     pub segment_bytes: u32,
     pub epoch: Epoch,
-    /// A copy begins where its source's oldest record lies; a new log at [`BLOCK`].
+    /// The oldest group that is kept; a new log begins at [`BLOCK`].
+    pub first: Lsn,
+    /// Where the log ends.
     pub lsn: Lsn,
     /// A copy is sealed until it is granted: nobody can append to it.
     pub sealed: bool,
 }
 
 impl Creation {
-    /// The first control page.
+    /// The first control page; a log's file begins with it.
     pub fn page(&self) -> Vec<u8> {
         let run = Run {
             number: 1,
@@ -99,7 +101,7 @@ impl Creation {
             epoch: self.epoch,
             began: self.lsn,
             lsn: self.lsn,
-            first: self.lsn,
+            first: self.first,
         };
         let ownership = Ownership {
             number: 1,

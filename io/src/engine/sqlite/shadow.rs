@@ -17,6 +17,7 @@ mod checkpoint;
 mod fill;
 mod landing;
 mod meta;
+mod native;
 mod recover;
 mod reverse;
 mod walfile;
