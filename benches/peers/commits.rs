@@ -2,18 +2,22 @@
 //! disk, against a bare 4 KiB pwrite with fdatasync.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foreshadow::cli::demo::harness::{Error, percentile};
+use wal::log::{Appender, Kind, Options};
 
 use crate::application::Commit;
 use crate::postgres::{Client, Server};
-use crate::report::{Bound, Figure};
+use crate::report::{Bar, Bound, Figure};
 use crate::sqlite::{self, Plan, Work, Writer};
 use crate::table::Table;
 use crate::{Scene, bounds, clear, progress, wait};
 
 const ROCKSDB: &str = include_str!("rocksdb.py");
+const NATIVE: &str = "native log of Foreshadow";
+/// Our commits, of those of each other engine with one thread.
+const NATIVE_BAR: f64 = 1.5;
 const SLICE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -57,6 +61,7 @@ pub fn measure(table: &mut Table, scene: &Scene<'_>) {
         let name = format!("sync commits: {}", contender.name);
         table.against(&name, Figure(rate, "/s"), bound);
     }
+    ours_against(table, &mut contenders);
     for contender in contenders
         .iter_mut()
         .filter(|contender| !contender.rates.is_empty())
@@ -72,7 +77,22 @@ pub fn measure(table: &mut Table, scene: &Scene<'_>) {
     }
 }
 
-/// Everybody who commits; the first is the roofline.
+/// The native log against every other engine.
+fn ours_against(table: &mut Table, contenders: &mut [Contender<'_>]) {
+    let mut ours = 0.0;
+    for contender in contenders.iter_mut().skip(1) {
+        let rate = percentile(&mut contender.rates, 0.5);
+        if contender.name == NATIVE {
+            ours = rate;
+        } else if rate > 0.0 && ours > 0.0 {
+            let case = format!("sync commits: native log beside {}", contender.name);
+            let bar = Bar::AtLeast(NATIVE_BAR * rate);
+            table.asked(&case, Figure(ours, "/s"), Bound(rate, contender.name), bar);
+        }
+    }
+}
+
+/// Everybody who commits; the first is the roofline, ours the second.
 fn contenders<'a>(scene: &'a Scene<'a>) -> Vec<Contender<'a>> {
     let new = |name, commit| Contender {
         name,
@@ -82,6 +102,7 @@ fn contenders<'a>(scene: &'a Scene<'a>) -> Vec<Contender<'a>> {
     };
     vec![
         new("pwrite and fdatasync, 4 KiB", Ok(bare(scene))),
+        new(NATIVE, native(scene)),
         new("SQLite, WAL, synchronous=FULL", sqlite(scene)),
         new("RocksDB, sync", rocksdb(scene, false)),
         new("RocksDB, sync, recycled logs", rocksdb(scene, true)),
@@ -107,7 +128,7 @@ impl Contender<'_> {
 
 fn bare<'a>(scene: &'a Scene<'a>) -> Committer<'a> {
     Box::new(|time| {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let mut took = Vec::new();
         while begun.elapsed() < time {
             let some = bounds::fdatasync(scene.stage.path(), 100);
@@ -115,6 +136,34 @@ fn bare<'a>(scene: &'a Scene<'a>) -> Committer<'a> {
         }
         Ok(took)
     })
+}
+
+/// Our own log, as an engine of one thread appends to it.
+fn native<'a>(scene: &'a Scene<'a>) -> Result<Committer<'a>, Error> {
+    let failed = |error: wal::log::Error| Error::new(error.to_string());
+    let path = scene.stage.path().join("native.log");
+    let options = Options {
+        segment_bytes: 16 << 20,
+        ..Options::default()
+    };
+    let appender = Appender::open(&path, &options).map_err(failed)?;
+    // A slot that is filled with zeros once is not the point: a few are made before.
+    for _ in 0..64 {
+        appender
+            .append(Kind(0), &vec![1; 1 << 20])
+            .map_err(failed)?;
+    }
+    Ok(Box::new(move |time| {
+        appender.release(appender.position()).map_err(failed)?;
+        let begun = Instant::now();
+        let mut took = Vec::new();
+        while begun.elapsed() < time {
+            let at = Instant::now();
+            appender.append(Kind(1), &[7; 128]).map_err(failed)?;
+            took.push(at.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(took)
+    }))
 }
 
 fn sqlite<'a>(scene: &'a Scene<'a>) -> Result<Committer<'a>, Error> {

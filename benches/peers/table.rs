@@ -116,15 +116,20 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// A figure of somebody against what the machine can do; none of it is ours.
+    /// A figure of somebody against what the machine can do.
     pub fn against(&mut self, case: &str, figure: Figure, bound: Bound<'_>) {
+        self.asked(case, figure, bound, Bar::None);
+    }
+
+    /// A figure of ours against somebody's, with what is asked of it.
+    pub fn asked(&mut self, case: &str, figure: Figure, bound: Bound<'_>, bar: Bar) {
         let (value, share) = (short(figure.0), short(figure.0 / bound.0));
         let line = format!(
             "| {case} | {value} {} | {share} x of {} |",
             figure.1, bound.1
         );
         self.others.push(line);
-        self.report.case(case, figure, bound, Bar::None);
+        self.report.case(case, figure, bound, bar);
     }
 
     pub fn note(&self, line: &str) {
