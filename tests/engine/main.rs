@@ -1,4 +1,8 @@
-//! The SQLite engine against real SQLite: conformance of attach, tail, fence and shadow.
+//! The SQLite engine against real SQLite: conformance of attach, tail, fence and shadow. The
+//! native engine against a model, kills and racing threads.
+mod native_child;
+mod native_store;
+mod native_threads;
 mod replica;
 mod shadow;
 mod shadow_crash;

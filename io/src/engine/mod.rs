@@ -3,5 +3,7 @@
 //!
 //! | module | engine |
 //! |---|---|
+//! | [`native`] | the native log, of applications that write it themselves |
 //! | [`sqlite`] | SQLite in WAL mode, of unmodified applications |
+pub mod native;
 pub mod sqlite;
