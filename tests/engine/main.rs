@@ -3,6 +3,7 @@
 mod native_child;
 mod native_store;
 mod native_threads;
+mod native_view;
 mod replica;
 mod shadow;
 mod shadow_crash;

@@ -337,3 +337,12 @@ impl Core {
         }
     }
 }
+
+/// The system refused something.
+pub(super) fn system(op: &'static str, path: &Path, error: &std::io::Error) -> Error {
+    Error::System {
+        op,
+        path: path.to_owned(),
+        code: error.raw_os_error().unwrap_or(0),
+    }
+}

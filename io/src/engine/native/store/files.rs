@@ -9,8 +9,8 @@ use wal::log::group::{self, RECORD_HEAD};
 use wal::log::segment::{Layout, Slots};
 use wal::log::{Kind, Result};
 
-use super::hint::system;
 use super::place::Place;
+use super::system;
 
 /// Segments kept open.
 const OPEN_MAX: usize = 256;

@@ -30,15 +30,16 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wal::Lsn;
 use wal::log::group::{HEADER_LEN, Header, RECORD_HEAD};
 use wal::log::segment::{Layout, Slots};
-use wal::log::{Control, Error, Kind, Result};
+use wal::log::{Control, Kind, Result};
 
 use super::load::{self, Last};
 use super::record::{self, Change};
+use super::system;
 
 const MAGIC: [u8; 8] = *b"FSHHINT\n";
 const VERSION: u32 = 1;
@@ -209,14 +210,6 @@ fn crc(bytes: &[u8]) -> u32 {
     crc.update(&bytes[..CRC_AT]);
     crc.update(&bytes[CRC_AT + 4..]);
     crc.finalize()
-}
-
-pub(super) fn system(op: &'static str, path: &Path, error: &std::io::Error) -> Error {
-    Error::System {
-        op,
-        path: path.to_owned(),
-        code: error.raw_os_error().unwrap_or(0),
-    }
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

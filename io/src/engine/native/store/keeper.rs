@@ -8,7 +8,7 @@ use wal::Time;
 use wal::log::saved::Run;
 use wal::log::{Error, Result};
 
-use super::{Core, hint, load};
+use super::{Core, hint, load, system};
 use crate::throttle::{Burst, Throttle};
 
 /// It looks this often without being asked: a hold may have been let go.
@@ -76,7 +76,7 @@ impl Keeper {
         let builder = std::thread::Builder::new().name("store-keeper".into());
         let thread = builder.spawn(move || keep(&kept));
         let dir = core.appender.control().dir();
-        let thread = thread.map_err(|error| hint::system("start the thread of", dir, &error))?;
+        let thread = thread.map_err(|error| system("start the thread of", dir, &error))?;
         Ok(Keeper {
             core: Arc::clone(core),
             thread: Some(thread),
