@@ -1,12 +1,15 @@
 //! The native store under threads: the directory is what the log says, whoever comes first.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use foreshadow_io::engine::native::store::record::Change;
 use foreshadow_io::engine::native::store::{Batch, Store, StoreOptions};
 use tempfile::tempdir;
-use wal::log::Options;
+use wal::Lsn;
+use wal::log::{Options, Scanner};
 
 use crate::native_store::{contents, copy, named, open, options};
 
@@ -70,37 +73,64 @@ fn assert_as_the_log_says(store: Store, dir: &Path) {
             std::fs::remove_file(path).expect("removed");
         }
         let found = contents(&open(dir));
-        let keys = |map: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>| {
-            map.keys().cloned().collect::<Vec<_>>()
-        };
+        let keys = |map: &BTreeMap<Vec<u8>, Vec<u8>>| map.keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&found), keys(&said));
         assert!(found == said, "as the log says");
     }
 }
 
+/// Where the last record of each key lies, as a reader of the log finds it.
+fn last_places(store: &Store) -> BTreeMap<Vec<u8>, Lsn> {
+    let mut places = BTreeMap::new();
+    let mut scanner = Scanner::new(store.control()).expect("a log");
+    while let Some(group) = scanner.next_group().expect("whole") {
+        for found in group.records() {
+            match Change::read(found.kind, found.payload).expect("a store's") {
+                Change::Put { key, .. } => places.insert(key.to_vec(), found.lsn),
+                Change::Delete { key } => places.remove(key),
+            };
+        }
+    }
+    places
+}
+
+/// Only what was changed last by two at once tells, so it is looked at often.
 #[test]
 fn the_later_in_the_log_wins_among_overwriters() {
     let root = tempdir().expect("a directory");
     let dir = root.path().join("store");
     let log = Options {
         groups_in_flight: 4,
+        segment_bytes: 1 << 20,
         ..options(false).log
     };
-    let store = Store::open(
-        &dir,
-        &StoreOptions {
-            log,
-            ..options(false)
-        },
-    )
-    .expect("a store");
-    churn(
-        &store,
-        3,
-        12,
-        Duration::from_millis(1500),
-        &AtomicU64::new(0),
-    );
+    let options = StoreOptions {
+        log,
+        ..options(false)
+    };
+    let store = Store::open(&dir, &options).expect("a store");
+    for round in 0..150u64 {
+        std::thread::scope(|scope| {
+            for thread in 0..12 {
+                let store = &store;
+                scope.spawn(move || {
+                    for key in 0..6u64 {
+                        let done = match (thread + key + round) % 4 {
+                            0 => store.delete(&key.to_le_bytes()),
+                            _ => store.put(&key.to_le_bytes(), &value(key, round * 12 + thread)),
+                        };
+                        done.expect("room");
+                    }
+                });
+            }
+        });
+        let expected = last_places(&store);
+        let keys = store.keys().into_iter();
+        let found = keys.map(|key| (key.clone(), store.locate(&key).expect("listed")));
+        let found: BTreeMap<_, _> = found.collect();
+        assert_eq!(found, expected, "round {round}");
+        store.compact_once().expect("compacted");
+    }
     assert_as_the_log_says(store, &dir);
 }
 
