@@ -134,6 +134,15 @@ fn the_later_in_the_log_wins_among_overwriters() {
     assert_as_the_log_says(store, &dir);
 }
 
+/// Ends the threads that run beside a test, also when the test fails.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn compaction_races_with_writers_and_readers() {
     let root = tempdir().expect("a directory");
@@ -171,8 +180,8 @@ fn compaction_races_with_writers_and_readers() {
                 }
             });
         }
+        let _stop = Stop(&running);
         churn(&store, 40, 6, Duration::from_secs(3), &count);
-        running.store(false, Ordering::Relaxed);
     });
     let steps = steps.into_inner();
     assert!(steps > 10, "{steps} steps of compaction");

@@ -148,6 +148,10 @@ impl Region {
         let moved = unsafe { mremap_fixed(from, len, len, MremapFlags::MAYMOVE, self.0.at(at)) };
         if let Err(error) = moved {
             drop(ManuallyDrop::into_inner(piece));
+            // What was there may be unmapped already; addresses of ours must not be anybody's.
+            if self.clear(at, len).is_err() {
+                std::process::abort();
+            }
             return Err(error.into());
         }
         Ok(())

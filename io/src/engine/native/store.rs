@@ -39,8 +39,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wal::Lsn;
-use wal::log::group::group_len;
+use wal::log::group::record_len;
 use wal::log::saved::Run;
+use wal::log::segment::Layout;
 use wal::log::{Appender, Control, Options, Word};
 
 use crate::throttle::Rate;
@@ -143,6 +144,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Core {
     appender: Appender,
+    layout: Layout,
     directory: Directory,
     order: Mutex<Order>,
     files: Files,
@@ -169,7 +171,8 @@ impl Store {
             appender,
             directory,
             order: Mutex::default(),
-            files: Files::new(layout),
+            files: Files::new(layout.clone()),
+            layout,
             options: *options,
             progress: Mutex::default(),
             hinted: Mutex::new(loaded.hinted.clone()),
@@ -228,14 +231,13 @@ impl Store {
 
     /// Makes the changes of a batch together.
     pub fn write(&self, batch: &Batch) -> Result<Lsn> {
-        let record_max = self.core.appender.control().layout().group_max() / RECORD_PART;
+        let record_max = self.core.layout.group_max() / RECORD_PART;
         let longest = batch.records.iter().map(|(_, payload)| payload.len()).max();
         let refused = |len: usize, max: usize| Err(Error::TooLong { len, max });
         if batch.key_len_max > record::KEY_MAX {
             return refused(batch.key_len_max, record::KEY_MAX);
         }
-        if let Some(len) = longest.filter(|len| group_len([&[][..]].into_iter()) + len > record_max)
-        {
+        if let Some(len) = longest.filter(|len| record_len(*len) > record_max) {
             return refused(len, record_max);
         }
         if batch.is_empty() {
@@ -279,7 +281,7 @@ impl Store {
     }
 
     pub fn usage(&self) -> Result<Usage> {
-        let layout = self.control().layout();
+        let layout = &self.core.layout;
         let (first, end) = (self.control().saved::<Run>()?.first, self.position());
         Ok(Usage {
             keys: self.len() as u64,
@@ -327,11 +329,7 @@ impl Store {
 impl Core {
     /// Tells the thread when a segment was finished.
     fn nudge_if_finished(&self) {
-        let number = self
-            .appender
-            .control()
-            .layout()
-            .number(self.appender.position());
+        let number = self.layout.number(self.appender.position());
         if self.told.fetch_max(number, Ordering::Relaxed) < number {
             self.bell.nudge();
         }

@@ -19,6 +19,8 @@
 //!   view generations grow; one that is sealed and behind is not taken over, so what was there once
 //!   stays there. Only a generation that was granted without the last records goes back: its epoch
 //!   is higher.
+//! - The control page is mapped for writing, as every reader of a log does: a reader's user needs
+//!   the permission to write it.
 //! - Who was told a position ("not older than this") waits for it with [`View::wait_for`].
 
 pub mod follow;
@@ -318,9 +320,16 @@ impl View {
                 return Err(Error::Gone { at: begin });
             }
             drop(current);
-            let _changing = self.changing();
-            if self.current().number == generation && !self.map(number)? {
-                return Err(self.absent(begin)?);
+            let changing = self.changing();
+            let is_same = self.current().number == generation;
+            let mapped = if is_same { self.map(number) } else { Ok(true) };
+            drop(changing);
+            if !matches!(mapped, Ok(true)) && !self.refresh()? {
+                // Nobody moved it: it is missing where it must be.
+                if self.current().number == generation {
+                    mapped?;
+                    return Err(self.absent(begin)?);
+                }
             }
         }
     }

@@ -70,12 +70,12 @@ impl Core {
     /// The record is one of the log, and not one that was left behind above its end.
     fn lies_at(&self, lsn: Lsn, (kind, payload): New) -> Result<bool> {
         let control = self.appender.control();
-        let layout = control.layout();
-        let begin = layout.begin(layout.number(lsn));
+        let begin = self.layout.begin(self.layout.number(lsn));
         let from = control.saved::<Run>()?.first.max(begin);
         let mut found = false;
         load::scan(control, from, |record, _| {
             found |= record.lsn == lsn && record.kind == kind && record.payload == payload;
+            Ok(())
         })?;
         Ok(found)
     }

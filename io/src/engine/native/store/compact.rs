@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use wal::Lsn;
 use wal::log::saved::Run;
-use wal::log::segment::Layout;
 use wal::log::{Error, Result};
 
 use super::append::New;
@@ -25,7 +24,7 @@ use super::{Core, hint, load};
 /// copied, and all writers wait for it.
 const MOVE_BYTES: usize = 32 << 10;
 /// How often a segment is looked through before its live records are said to be lost.
-const LOOKS_MAX: u32 = 1000;
+const LOOKS_MAX: u32 = 300;
 /// Segments that are kept beyond what the live records are worth.
 const SLACK: u64 = 4;
 
@@ -63,23 +62,23 @@ impl Core {
     /// nothing to be had. `pace` is told of bytes before they are moved; it says whether to go on.
     pub fn compact(&self, mut pace: impl FnMut(usize) -> bool) -> Result<Option<Compacted>> {
         let mut progress = self.progress();
-        let layout = self.appender.control().layout();
+        let layout = &self.layout;
         let begin = layout.number(self.appender.control().saved::<Run>()?.first);
         if begin < progress.clean {
-            let first = self.release(&layout, progress.clean)?;
+            let first = self.release(progress.clean)?;
             if layout.number(first) < progress.clean {
                 return Ok(None);
             }
         }
         let segment = begin.max(progress.clean);
-        if !load::is_finished(&layout, segment, self.appender.position()) {
+        if !load::is_finished(layout, segment, self.appender.position()) {
             return Ok(None);
         }
-        let Some((records_moved, bytes_moved)) = self.empty(&layout, segment, &mut pace)? else {
+        let Some((records_moved, bytes_moved)) = self.empty(segment, &mut pace)? else {
             return Ok(None);
         };
         progress.clean = segment + 1;
-        let first = self.release(&layout, progress.clean)?;
+        let first = self.release(progress.clean)?;
         Ok(Some(Compacted {
             segment,
             records_moved,
@@ -91,7 +90,7 @@ impl Core {
     /// There is more to be had than the store allows itself.
     pub fn wants_compaction(&self) -> Result<bool> {
         let control = self.appender.control();
-        let (layout, first) = (control.layout(), control.saved::<Run>()?.first);
+        let (layout, first) = (&self.layout, control.saved::<Run>()?.first);
         let (begin, end) = (
             layout.number(first),
             layout.number(self.appender.position()),
@@ -120,7 +119,7 @@ impl Core {
 
     /// Segments that the store allows itself for what is live.
     pub fn segments_max(&self) -> u64 {
-        let segment = u64::from(self.appender.control().segment_bytes());
+        let segment = u64::from(self.layout.segment_bytes);
         u64::from(self.options.space_factor.max(2)) * self.directory.live().div_ceil(segment)
             + SLACK
     }
@@ -128,23 +127,21 @@ impl Core {
     /// Moves all live records of a segment: how many and how many bytes; `None` if told to stop.
     fn empty(
         &self,
-        layout: &Layout,
         segment: u64,
         pace: &mut impl FnMut(usize) -> bool,
     ) -> Result<Option<(u64, u64)>> {
         let control = self.appender.control();
-        let from = control.saved::<Run>()?.first.max(layout.begin(segment));
+        let from = control
+            .saved::<Run>()?
+            .first
+            .max(self.layout.begin(segment));
         let mut moved = (0, 0);
         for _ in 0..LOOKS_MAX {
             if self.directory.live_in(segment) == 0 {
                 return Ok(Some(moved));
             }
-            for load in self.live_of(from)? {
-                if !pace(load.bytes) {
-                    return Ok(None);
-                }
-                let (records, bytes) = self.relocate(&load)?;
-                moved = (moved.0 + records, moved.1 + bytes);
+            if !self.look_through(from, &mut moved, pace)? {
+                return Ok(None);
             }
             if self.directory.live_in(segment) > 0 {
                 // What was left out is being changed by somebody.
@@ -157,25 +154,38 @@ impl Core {
         })
     }
 
-    /// Live records of the segment that `from` lies in, in batches.
-    fn live_of(&self, from: Lsn) -> Result<Vec<Load>> {
-        let mut loads = vec![Load::default()];
+    /// Moves what is live of the segment that `from` lies in; `false` if told to stop.
+    fn look_through(
+        &self,
+        from: Lsn,
+        moved: &mut (u64, u64),
+        pace: &mut impl FnMut(usize) -> bool,
+    ) -> Result<bool> {
+        let (mut load, mut goes_on) = (Load::default(), true);
+        let mut send = |load: &mut Load| {
+            goes_on = goes_on && pace(load.bytes);
+            if goes_on {
+                let (records, bytes) = self.relocate(load)?;
+                *moved = (moved.0 + records, moved.1 + bytes);
+            }
+            *load = Load::default();
+            Ok(())
+        };
         load::scan(self.appender.control(), from, |record, change| {
             let place = Place::new(record.lsn, record.payload.len());
             let is_put = matches!(change, Change::Put { .. });
             if !is_put || self.directory.get(change.key()) != Some(place) {
-                return;
+                return Ok(());
             }
-            if loads.last().is_none_or(|load| load.bytes >= MOVE_BYTES) {
-                loads.push(Load::default());
-            }
-            if let Some(load) = loads.last_mut() {
-                load.bytes += place.len_max();
-                load.payloads.push((place, record.payload.to_vec()));
+            load.bytes += place.len_max();
+            load.payloads.push((place, record.payload.to_vec()));
+            match load.bytes >= MOVE_BYTES {
+                true => send(&mut load),
+                false => Ok(()),
             }
         })?;
-        loads.retain(|load| load.bytes > 0);
-        Ok(loads)
+        send(&mut load)?;
+        Ok(goes_on)
     }
 
     /// Appends what of this is still live again; how many records and bytes.
@@ -201,7 +211,8 @@ impl Core {
     }
 
     /// Gives segments below `clean` back, and their hints. Says where the log begins now.
-    fn release(&self, layout: &Layout, clean: u64) -> Result<Lsn> {
+    fn release(&self, clean: u64) -> Result<Lsn> {
+        let layout = &self.layout;
         let old = self.appender.control().saved::<Run>()?.first;
         let first = self.appender.release(layout.begin(clean))?;
         let number = layout.number(first);

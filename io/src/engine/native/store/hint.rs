@@ -92,6 +92,7 @@ pub fn write(control: &Control, number: u64, from: Lsn) -> Result<()> {
             entries[old] = None;
         }
         entries.push(Some(entry));
+        Ok(())
     })?;
     let Some(last) = last else { return Ok(()) };
     let entries: Vec<Vec<u8>> = entries.into_iter().flatten().collect();

@@ -123,11 +123,11 @@ impl Core {
     pub fn write_hints(&self) -> Result<u64> {
         let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
         let control = self.appender.control();
-        let (layout, end) = (control.layout(), self.appender.position());
+        let (layout, end) = (&self.layout, self.appender.position());
         let first = control.saved::<Run>()?.first;
         let begin = layout.number(first);
         *hinted = hinted.split_off(&begin);
-        let finished = |number: &u64| load::is_finished(&layout, *number, end);
+        let finished = |number: &u64| load::is_finished(layout, *number, end);
         let mut written = 0;
         for number in (begin..).take_while(finished) {
             if !hinted.contains(&number) {

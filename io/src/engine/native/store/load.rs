@@ -69,7 +69,8 @@ pub fn load(control: &Control, directory: &Directory) -> Result<Loaded> {
             }
             None => {
                 scan(control, at, |record, change| {
-                    apply(directory, &record, &change, NOTHING)
+                    apply(directory, &record, &change, NOTHING);
+                    Ok(())
                 })?;
                 loaded.scanned += 1;
             }
@@ -98,7 +99,7 @@ pub fn apply(directory: &Directory, record: &Record, change: &Change, oldest: Ls
 pub fn scan<'c>(
     control: &'c Control,
     from: Lsn,
-    mut each: impl FnMut(Record, Change),
+    mut each: impl FnMut(Record, Change) -> Result<()>,
 ) -> Result<Option<Last>> {
     let layout = control.layout();
     let mut scanner = Scanner::<&'c Control>::from(control, from);
@@ -113,7 +114,7 @@ pub fn scan<'c>(
                 at: record.lsn,
                 why: "the record is none of a store",
             })?;
-            each(record, change);
+            each(record, change)?;
         }
         last = Some(Last::of(&group.header, group.bytes()));
     }
