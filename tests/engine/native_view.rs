@@ -254,7 +254,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_position_where_no_record_begins_is_never_a_record(ats in prop::collection::vec(0u64..700_000, 200)) {
+    fn a_position_where_no_record_begins_is_never_a_record(
+            ats in prop::collection::vec(0u64..700_000, 200),
+        ) {
         let live = Live::new();
         let log = appender(&live.path());
         let append = |index| (log.append(Kind(7), &payload(index)).expect("room"), payload(index));

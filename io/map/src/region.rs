@@ -2,10 +2,11 @@
 //!
 //! A file is mapped elsewhere first, and its pages are brought in there, as a [`Piece`].
 //! [`Region::place`] then moves the piece over a part of the region: one system call that moves
-//! page tables, after which a reader meets the new file at the old address without a page fault. The
-//! kernel does it while it holds the lock of the address space, so who reads meanwhile sees bytes of
-//! the old file or of the new one, and where nothing was placed yet, zeros. Which ones, and whether
-//! they belong together, is for the caller to find out: every read is a copy by atomic loads.
+//! page tables, after which a reader meets the new file at the old address without a page fault.
+//! The kernel does it while it holds the lock of the address space, so who reads meanwhile sees
+//! bytes of the old file or of the new one, and where nothing was placed yet, zeros. Which ones,
+//! and whether they belong together, is for the caller to find out: every read is a copy by atomic
+//! loads.
 //!
 //! As with [`Mapping`](crate::Mapping), a file must not be cut while it is mapped.
 

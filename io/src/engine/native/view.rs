@@ -6,9 +6,9 @@
 //! | [`scan`] | groups in order, across switchovers |
 //! | [`follow`] | the thread that notices growth and switchovers before readers do |
 //!
-//! The live path is a symlink to the directory of a generation; a switchover exchanges it. The view
-//! then maps the new generation elsewhere, brings its newest pages in, and lets it take over the old
-//! addresses: readers wait for that, not for page faults.
+//! The live path is a symlink to the directory of a generation; a switchover exchanges it. The
+//! view then maps the new generation elsewhere, brings its newest pages in, and lets it take over
+//! the old addresses: readers wait for that, not for page faults.
 //!
 //! What a reader may rely on:
 //! - Slots are used again under a reader's eyes, by another process. So a record is copied out, its
