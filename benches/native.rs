@@ -46,7 +46,8 @@ fn main() -> ExitCode {
         puts(&mut report, dir, threads);
     }
     gets(&mut report, dir);
-    opens(&mut report, dir);
+    opens(&mut report, dir, KEYS, 128);
+    opens(&mut report, dir, KEYS / 10, 4000);
     switches(&mut report, dir);
     report.finish()
 }
@@ -127,7 +128,7 @@ fn puts(report: &mut Report, dir: &Path, threads: u64) {
 fn gets(report: &mut Report, dir: &Path) {
     let path = dir.join("gets");
     let store = Store::open(&path, &options()).expect("a store");
-    fill(&store, HOT);
+    fill(&store, HOT, &VALUE);
     let map: HashMap<Vec<u8>, Vec<u8>> = (0..HOT)
         .map(|index| (key(index).to_vec(), VALUE.to_vec()))
         .collect();
@@ -188,11 +189,11 @@ fn one_thread(mut once: impl FnMut(u64)) -> f64 {
     count as f64 / begun.elapsed().as_secs_f64()
 }
 
-fn fill(store: &Store, keys: u64) {
+fn fill(store: &Store, keys: u64, value: &[u8]) {
     for first in (0..keys).step_by(BATCH as usize) {
         let mut batch = Batch::default();
         for index in first..(first + BATCH).min(keys) {
-            batch.put(&key(index), &VALUE);
+            batch.put(&key(index), value);
         }
         store.write(&batch).expect("room");
     }
@@ -208,15 +209,15 @@ fn resident() -> f64 {
         * 1024.0
 }
 
-/// A million keys: the time of an open with hints against one without, and memory per key.
-fn opens(report: &mut Report, dir: &Path) {
-    let path = dir.join("million");
+/// The time of an open with hints against one without, and memory per key.
+fn opens(report: &mut Report, dir: &Path, keys: u64, value: usize) {
+    let path = dir.join(format!("opened-{value}"));
     let options = StoreOptions {
         keeper: false,
         ..options()
     };
     let store = Store::open(&path, &options).expect("a store");
-    fill(&store, KEYS);
+    fill(&store, keys, &vec![7; value]);
     store.write_hints().expect("hinted");
     drop(store);
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -226,9 +227,9 @@ fn opens(report: &mut Report, dir: &Path) {
         let begun = Instant::now();
         let store = Store::open(&path, &options).expect("a store");
         with.push(begun.elapsed().as_secs_f64() * 1e3);
-        assert!(store.loaded().scanned <= 1 && store.len() as u64 == KEYS);
+        assert!(store.loaded().scanned <= 1 && store.len() as u64 == keys);
         if round == 0 {
-            memory = (resident() - before) / KEYS as f64;
+            memory = (resident() - before) / keys as f64;
         }
         drop(store);
         for entry in fs::read_dir(&path).expect("a directory") {
@@ -246,7 +247,7 @@ fn opens(report: &mut Report, dir: &Path) {
     let bound = Bound(median(without), "without hints: the log is read");
     let figure = Figure(median(with), "ms");
     report.case(
-        "open, 1,000,000 keys of 16 B, hints",
+        &format!("open, {keys} keys, values of {value} B, hints"),
         figure,
         bound,
         Bar::None,
