@@ -5,8 +5,12 @@
 //! and who may rely on what he saw, is the matter of the formats: SQLite's WAL-index, the control
 //! page of a native log, the page of leases.
 //!
+//! [`region`]: a range of addresses over which whole files are moved, for readers.
+//!
 //! A mapping beyond the end of its file raises SIGBUS. [`Mapping::new`] refuses a file that is too
 //! short; that nobody shrinks it afterwards is the caller's to know.
+
+pub mod region;
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
@@ -16,6 +20,8 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::thread::futex;
+
+pub use region::{Piece, Region};
 
 /// A shared, writable mapping.
 #[derive(Debug)]

@@ -5,9 +5,13 @@
 //! | [`image`] | the log as pages: what deltas, fills and digests speak of |
 //! | [`source`] | a live log: what was committed, the freeze, the seal |
 //! | [`scan`] | hashing every page off the tail's thread |
+//! | [`store`] | keys and values in a log: the log is the database |
+//! | [`view`] | a log by position, mapped, across switchovers |
 pub mod image;
 pub mod scan;
 pub mod source;
+pub mod store;
+pub mod view;
 
 pub use image::Image;
 pub use source::{Adopted, Change, FenceTask, Source};

@@ -18,7 +18,7 @@ mod queue;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ struct Opened {
 impl Appender {
     /// Opens the log at `path`, through symlinks, or makes it. A log that is sealed is refused.
     pub fn open(path: &Path, options: &Options) -> Result<Appender> {
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = resolve(path);
         let lock = take_lock(&control::beside(&path, LOCK))?;
         if !path.exists() {
             create(&path, options)?;
@@ -214,6 +214,16 @@ fn sealed(ownership: &Ownership, word: Word) -> Error {
         epoch: ownership.epoch,
         at: word.lsn,
     }
+}
+
+/// What `path` leads to, also where a symlink leads to a log that is yet to be made.
+fn resolve(path: &Path) -> PathBuf {
+    let made = || {
+        let target = std::fs::read_link(path).ok()?;
+        Some(path.parent()?.join(target))
+    };
+    let found = std::fs::canonicalize(path).ok();
+    found.or_else(made).unwrap_or_else(|| path.to_owned())
 }
 
 /// Locks the file for as long as it stays open, and leaves our process id in it.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wal::delta::PageEdit;
 use wal::digest::PageHash;
@@ -24,6 +24,8 @@ use crate::error::{Error, Kind, Result};
 
 /// A freeze ends by itself after this, should we be stopped; if we die it ends at once.
 const FREEZE_MAX: Duration = Duration::from_secs(30);
+/// How long an attachment waits for the one before.
+const TAIL_MAX: Duration = Duration::from_millis(500);
 
 /// A log that is attached.
 #[derive(Debug)]
@@ -97,11 +99,7 @@ impl Source {
     /// Joins the log at `path` as the one who tails it.
     pub fn attach(path: &Path) -> Result<Source> {
         let control = Arc::new(Control::open(path)?);
-        let Some(tail) = control.tail()? else {
-            let subject = path.display().to_string();
-            let reason = "another process tails it; one sidecar per log";
-            return Err(Error::new(Kind::Refused, "attach to", subject, reason));
-        };
+        let tail = take_tail(&control)?;
         // Held before it is looked at, so that nothing of it is used again in between.
         control.set_hold(control.saved::<Run>()?.first);
         let mut slots = control.slots()?;
@@ -318,6 +316,23 @@ impl FenceTask {
             return Err(Error::new(Kind::Retry, "seal", subject, reason));
         }
         Ok(self.control.save_seal()?.lsn)
+    }
+}
+
+/// Becomes the one who tails; waits a moment for who did before, or for a child that he was just
+/// starting and that has not let go of his files yet.
+fn take_tail(control: &Control) -> Result<File> {
+    let until = Instant::now() + TAIL_MAX;
+    loop {
+        if let Some(tail) = control.tail()? {
+            return Ok(tail);
+        }
+        if Instant::now() >= until {
+            let subject = control.path().display().to_string();
+            let reason = "another process tails it; one sidecar per log";
+            return Err(Error::new(Kind::Refused, "attach to", subject, reason));
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
