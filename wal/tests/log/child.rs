@@ -36,7 +36,7 @@ fn append_until_sealed(appender: &Appender, most: u64, told: impl Fn([u64; 3]) +
                 for index in 0..most {
                     match appender.append(Kind(1), &payload(thread, index)) {
                         Ok(lsn) => told([lsn.0, thread, index]),
-                        Err(Error::Sealed { .. }) => return,
+                        Err(Error::Sealed { .. } | Error::LeaseOver) => return,
                         Err(other) => panic!("{other}"),
                     }
                 }

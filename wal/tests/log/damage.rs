@@ -195,6 +195,29 @@ fn no_flipped_bit_loses_or_changes_a_record_in_silence() {
     assert!(told > 20, "most flips hit records: {told}");
 }
 
+/// The control page is as old as it can be, so what proves the damage are later groups alone.
+#[test]
+fn a_lost_group_that_later_ones_know_as_committed_is_told() {
+    let dir = tempdir().expect("a directory");
+    drop(open(dir.path()));
+    let page = fs::read(log(dir.path())).expect("a log")[..4096].to_vec();
+    let appender = open(dir.path());
+    let all = fill(&appender, 90);
+    drop(appender);
+    // One in the first segment, of which the page knows nothing, up to the last but one.
+    for lost in [0, 1, 7, 40, 80, 88] {
+        let other = tempdir().expect("a directory");
+        let copied = copy(dir.path(), other.path());
+        overwrite(&log(&copied), 0, &page);
+        let group = place(&copied, Lsn(all[lost].0.0 - 64)).expect("it is there");
+        overwrite(&log(&copied), group + 70, b"?!");
+        match read_dir(&copied) {
+            Err(Error::Damaged { .. }) => {}
+            other => panic!("{lost}: {:?}", other.map(|records| records.len())),
+        }
+    }
+}
+
 #[test]
 fn damage_below_the_end_is_told_and_where() {
     let dir = tempdir().expect("a directory");

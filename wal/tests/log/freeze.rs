@@ -125,3 +125,26 @@ fn a_writer_that_is_stopped_at_any_moment_of_a_freeze_acknowledges_nothing_beyon
     }
     assert!(told_in_all > 100);
 }
+
+#[test]
+fn a_writer_that_is_stopped_beyond_its_lease_acknowledges_nothing_when_it_goes_on() {
+    let mut told_in_all = 0;
+    for round in 0..40 {
+        let dir = tempdir().expect("a directory");
+        drop(open(dir.path()));
+        let control = Control::open(&log(dir.path())).expect("a log");
+        let writer = Writer::start(dir.path());
+        writer.wait_for(1 + round % 10);
+        writer.stop();
+        // What was committed was looked at before, or is looked at now, when the lease is over.
+        let committed = control.word().lsn;
+        control.set_lease(boottime());
+        writer.signal(Signal::CONT);
+        let (told, by_itself) = writer.finish();
+        assert!(by_itself, "it was refused");
+        assert!(highest(&told) < committed, "acknowledged after the lease");
+        check(&told, &read(&control).expect("no hole"));
+        told_in_all += told.len();
+    }
+    assert!(told_in_all > 40);
+}
