@@ -27,7 +27,7 @@ const FIXED_LEN: usize = 36;
 /// How much is written at once while zero-filling.
 const FILL: usize = 256 << 10;
 /// Free slots kept filled for later use.
-const SPARES: usize = 2;
+const SPARES: usize = 4;
 /// No slot covers this page of the file: engines that copy files by pages of SQLite's numbering
 /// never touch SQLite's lock page, which lies here.
 const GAP: u64 = 1 << 30;
