@@ -13,19 +13,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use foreshadow::cli::demo::harness::percentile;
 use io::engine::native::store::{Batch, Store, StoreOptions};
 use io::engine::native::view::{View, ViewOptions};
-use report::{Bar, Bound, Figure, Report};
+use report::{Bar, Bound, Figure, Report, median};
 use wal::log::control::Creation;
 use wal::log::saved::Run;
 use wal::log::{Appender, Control, Kind, Options};
 use wal::{Epoch, Lsn};
-
-/// The binary is named so that `stage` finds it; this bench starts no daemon.
-mod application {
-    pub const BINARY: &str = env!("CARGO_BIN_EXE_foreshadow");
-}
 
 const ROUNDS: usize = 9;
 const SLICE: Duration = Duration::from_millis(700);
@@ -60,10 +54,6 @@ fn options() -> StoreOptions {
         },
         ..StoreOptions::default()
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    percentile(&mut values, 0.5)
 }
 
 fn key(index: u64) -> [u8; 16] {

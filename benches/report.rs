@@ -10,6 +10,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use foreshadow::cli::demo::harness::percentile;
 use serde_json::{Value, json};
 
 /// What is asked of a case, in its own unit.
@@ -127,6 +128,11 @@ pub fn short(value: f64) -> String {
         _ => 4,
     };
     format!("{value:.digits$}")
+}
+
+/// The middle of several rounds.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    percentile(&mut values, 0.5)
 }
 
 /// Cargo marks its target directory with a CACHEDIR.TAG; the bench lies somewhere below it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use foreshadow::cli::demo::harness::{Cluster, Options};
 use serde_json::Value;
 
-use crate::application::BINARY;
-
+/// The binary whose daemons a bench starts.
+const BINARY: &str = env!("CARGO_BIN_EXE_foreshadow");
 /// EXT4_SUPER_MAGIC and TMPFS_MAGIC of statfs(2).
 const EXT4: i64 = 0xef53;
 const TMPFS: i64 = 0x0102_1994;

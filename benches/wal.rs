@@ -17,15 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foreshadow::cli::demo::harness::percentile;
-use report::{Bar, Bound, Figure, Report};
+use report::{Bar, Bound, Figure, Report, median};
 use rusqlite::Connection;
 use serde_json::Value;
 use wal::log::{Appender, Control, Kind, Options, Scanner};
-
-/// The binary is named so that `stage` finds it; this bench starts no daemon.
-mod application {
-    pub const BINARY: &str = env!("CARGO_BIN_EXE_foreshadow");
-}
 
 const ROUNDS: usize = 9;
 const SLICE: Duration = Duration::from_millis(700);
@@ -130,10 +125,6 @@ fn fio(dir: &Path, depth: usize, realtime: bool) -> (f64, f64, f64) {
     };
     let rate = write["iops"].as_f64().expect("a rate of fio");
     (rate, time("50.000000"), time("99.000000"))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    percentile(&mut values, 0.5)
 }
 
 /// One thread, one commit at a time.

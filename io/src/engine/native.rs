@@ -25,12 +25,7 @@ impl From<wal::log::Error> for Error {
             full if full.is_no_space() => Kind::Full,
             Log::System { code, .. } => {
                 let system = std::io::Error::from_raw_os_error(*code);
-                return Error::new(
-                    Error::system("", "", system).kind(),
-                    "use",
-                    "a native log",
-                    error.to_string(),
-                );
+                Error::system("use", "a native log", system).kind()
             }
             Log::Damaged { .. } | Log::NotALog { .. } => Kind::Corrupt,
             Log::Broken { .. } => Kind::Fatal,

@@ -344,12 +344,6 @@ impl Control {
         Ok(())
     }
 
-    /// Moves the end of a sealed copy: its bytes below `lsn` are those of the source.
-    pub fn advance(&self, epoch: Epoch, lsn: Lsn) {
-        let word = Word::new(epoch, true, lsn);
-        self.page.store_long(WORD, word.encode());
-    }
-
     /// What of one kind survives a power cut.
     pub fn saved<B: Block>(&self) -> Result<B> {
         let read = |at: usize| {

@@ -3,7 +3,7 @@
 //! | module | what it says |
 //! |---|---|
 //! | [`group`] | the unit that is written and acknowledged: header, records, checksums |
-//! | [`segment`] | the files that groups lie in, and how they are made and used again |
+//! | [`segment`] | the slots of the file that groups lie in, made once and used again |
 //! | [`control`] | the page that writer, sidecar and readers share |
 //! | [`saved`] | what of the control page survives a power cut |
 //! | [`recover`] | where the log ends, found at an open |

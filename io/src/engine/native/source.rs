@@ -19,6 +19,7 @@ use wal::{Digest, Lsn};
 
 use super::image::{Held, Image, PAGE};
 use super::scan::{Scan, ScanTask};
+use crate::engine::change::{self, Changed};
 use crate::engine::table::Table;
 use crate::error::{Error, Kind, Result};
 
@@ -56,24 +57,10 @@ pub struct Change {
     pages: Vec<Changed>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Changed {
-    page: u32,
-    hash: PageHash,
-    before: Option<usize>,
-    after: usize,
-}
-
 impl Change {
     /// The changed pages in ascending order.
     pub fn edits(&self) -> Vec<PageEdit<'_>> {
-        let image = |at: usize| &self.bytes[at..at + PAGE];
-        let edit = |changed: &Changed| PageEdit {
-            page: changed.page,
-            before: changed.before.map(image),
-            after: image(changed.after),
-        };
-        self.pages.iter().map(edit).collect()
+        change::edits(&self.pages, &self.bytes, PAGE)
     }
 
     /// The digest of the whole partition after this change.
@@ -442,27 +429,23 @@ impl Reading {
         self.bytes.extend_from_slice(&self.image.state_page());
         self.pages.insert(1, after);
         self.pages.remove(&Image::gap());
-        let beyond = self.pages.split_off(&(page_count + 1));
-        drop(beyond);
+        drop(self.pages.split_off(&(page_count + 1)));
         let mut digest = table.digest();
         for page in page_count + 1..=table.page_count() {
             digest = digest.replace(table.get(page), PageHash::ABSENT);
         }
-        let zero = |at: usize| at == 0;
         let mut pages = Vec::with_capacity(self.pages.len());
         for (page, at) in self.pages {
             let hash = PageHash::of(page, &self.bytes[at..at + PAGE]);
-            if zero(at) && table.get(page) == hash {
+            if at == 0 && table.get(page) == hash {
                 continue;
             }
             digest = digest.replace(table.get(page), hash);
-            let before = (page == 1).then_some(before);
-            let after = at;
             pages.push(Changed {
                 page,
                 hash,
-                before,
-                after,
+                before: (page == 1).then_some(before),
+                after: at,
             });
         }
         Change {

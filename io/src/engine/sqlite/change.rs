@@ -3,8 +3,9 @@
 
 use wal::Digest;
 use wal::delta::PageEdit;
-use wal::digest::PageHash;
 use wal::sqlite::{Checksum, Salts};
+
+use crate::engine::change::{self, Changed};
 
 /// How far a WAL was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,25 +42,10 @@ pub struct Change {
     pub(super) frames: Vec<(u32, u32)>,
 }
 
-/// One page of a change: where its images lie in `bytes`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Changed {
-    pub page: u32,
-    pub hash: PageHash,
-    pub before: Option<usize>,
-    pub after: usize,
-}
-
 impl Change {
     /// The changed pages in ascending order.
     pub fn edits(&self) -> Vec<PageEdit<'_>> {
-        let image = |at: usize| &self.bytes[at..at + self.page_size];
-        let edit = |changed: &Changed| PageEdit {
-            page: changed.page,
-            before: changed.before.map(image),
-            after: image(changed.after),
-        };
-        self.pages.iter().map(edit).collect()
+        change::edits(&self.pages, &self.bytes, self.page_size)
     }
 
     /// The digest of the whole partition after this change.

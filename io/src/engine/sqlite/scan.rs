@@ -13,12 +13,13 @@ use wal::Digest;
 use wal::digest::PageHash;
 use wal::sqlite::{WAL_FRAME_HEADER_LEN, WalFrameHeader, frame_offset, lock_page};
 
-use super::change::{Change, Changed, Mark};
+use super::change::{Change, Mark};
 use super::files::Files;
 use super::gate::Gate;
 use super::source::{ScanState, Source, newest};
 use super::table::{Table, lift_versions};
 use crate::durable;
+use crate::engine::change::Changed;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes read at once.

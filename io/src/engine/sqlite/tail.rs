@@ -15,10 +15,11 @@ use wal::sqlite::{
     IndexHeader, VERSION_FENCED, WAL_FRAME_HEADER_LEN, WalFrameHeader, WalHeader, lock_page,
 };
 
-use super::change::{Change, Changed, Mark};
+use super::change::{Change, Mark};
 use super::source::Source;
 use super::table::{WRITE_VERSION_AT, lift_versions};
 use crate::durable;
+use crate::engine::change::Changed;
 use crate::error::{Kind, Result};
 
 /// Pages that may come into being without having been written by anyone before a scan is cheaper.

@@ -1,6 +1,5 @@
 //! The live words of a control page: positions, lease, bells. True while the machine is up.
 
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -190,19 +189,6 @@ impl Control {
         self.page.add(BELL_WAITING, 1);
         self.page.wait(BELL, seen, Some(limit));
         self.page.subtract(BELL_WAITING, 1);
-    }
-
-    /// Says that somebody waits at the bell by means of his own, or does not any more.
-    pub fn set_waiting(&self, waiting: bool) {
-        match waiting {
-            true => self.page.add(BELL_WAITING, 1),
-            false => self.page.subtract(BELL_WAITING, 1),
-        };
-    }
-
-    /// Where the bell lies, for a futex operation of a ring; valid as long as `self`.
-    pub fn bell_address(&self) -> *const AtomicU32 {
-        self.page.address(BELL)
     }
 }
 
