@@ -14,6 +14,7 @@
 //! than the kernel takes at once wait here, and answers that don't fit the queue wait in the
 //! kernel.
 
+mod bell;
 mod build;
 mod now;
 mod payload;
@@ -36,6 +37,7 @@ use wal::frame::Draft;
 
 use crate::buffer::{Buffer, Pool};
 use crate::error::{Error, Kind, Result};
+pub use bell::Bell;
 use build::build;
 use payload::{Address, Message};
 pub use payload::{Chunk, Descriptor, Gather, Payload};

@@ -1,5 +1,7 @@
-//! The SQLite engine against real SQLite: conformance of attach, tail, fence and shadow. The
-//! native engine the same, and against a model, kills and racing threads.
+//! Conformance of both engines; the SQLite engine against real SQLite: attach, tail, fence, shadow;
+//! the native engine against a model, kills and racing threads.
+mod application;
+mod conformance;
 mod native_child;
 mod native_shadow;
 mod native_source;

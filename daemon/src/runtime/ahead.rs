@@ -6,6 +6,7 @@ use wal::{PartitionId, Position};
 
 use super::host::Host;
 use super::lives::Lives;
+use crate::effect::ShadowOperation;
 use crate::event::{Failure, Ticket};
 
 /// A landed copy whose attachment begins before it is served.
@@ -72,7 +73,7 @@ impl Host {
             } => self.attach(ticket, epoch),
             LandingState::Underway {
                 asked: Some(Asked::Remap(ticket, epoch, position)),
-            } => self.remap(ticket, epoch, position),
+            } => self.execute_shadow(ticket, ShadowOperation::Remap { epoch, position }),
             _ => {}
         }
     }

@@ -312,6 +312,7 @@ impl Host {
             fenced: false,
             upkeep: Upkeep::new(self.now),
             mirrored: Mirrored::default(),
+            rings: false,
         };
         self.lives.by_id.insert(id, live);
         self.lives.tiers.add(id, self.now);
@@ -336,6 +337,7 @@ impl Host {
             return;
         };
         self.lives.tiers.remove(id);
+        self.bells.forget(id);
         let Live {
             name,
             place,

@@ -167,6 +167,7 @@ impl Host {
     }
 
     fn forget_live(&mut self, id: PartitionId) {
+        self.bells.forget(id);
         self.lives.tiers.remove(id);
         self.lives.copying.forget(id);
         self.positions_forget(id);

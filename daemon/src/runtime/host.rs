@@ -14,6 +14,7 @@ use wal::frame::{Flags, Frame, FrameKind};
 use wal::message::Message;
 use wal::{PartitionId, PartitionName, Position, Time};
 
+use super::bells::{BELLS, Bells};
 use super::codecs::Codecs;
 use super::copies::Copies;
 use super::errands;
@@ -56,6 +57,7 @@ pub struct Host {
     pub meters: Meters,
     pub codecs: Codecs,
     pub grants: Grants,
+    pub bells: Bells,
     /// When the turn before this one began.
     pub last_turn: Time,
     pub now: Time,
@@ -114,6 +116,7 @@ impl Host {
         Ok(Host {
             setup,
             grants,
+            bells: Bells::default(),
             brain,
             lives,
             copies,
@@ -148,6 +151,7 @@ impl Host {
             self.take_mail(ring, mail);
         }
         self.sweep_lives();
+        self.arm_bells(ring);
         self.tend_copies();
         self.continue_ships(ring);
         self.settle(ring);
@@ -218,6 +222,8 @@ impl Host {
             } else if completion.token.owner() == ALERTS {
                 self.alert_watched = completion.more;
                 self.take_alerts();
+            } else if completion.token.owner() == BELLS {
+                self.rung(completion);
             } else if completion.token.owner() == LISTENER {
                 if let Some(door) = door.as_deref_mut() {
                     door.on_completion(completion, self.now, &self.pools);

@@ -53,6 +53,8 @@ pub struct Live {
     pub fenced: bool,
     pub upkeep: super::upkeep::Upkeep,
     pub mirrored: Mirrored,
+    /// Its bell is waited for.
+    pub rings: bool,
 }
 
 /// The attached databases of one shard.
@@ -213,6 +215,7 @@ impl Host {
         mirrored.consumed(position.lsn, source.log_lsn());
         let live = Live {
             mirrored,
+            rings: false,
             name,
             place,
             source,
@@ -236,6 +239,7 @@ impl Host {
     }
 
     pub fn detach(&mut self, id: PartitionId) {
+        self.bells.forget(id);
         self.take_grant_back(id);
         self.lives.by_id.remove(&id);
         self.lives.colds.remove(id);
@@ -253,11 +257,15 @@ impl Host {
                 continue;
             };
             if live.source.changed() || live.source.wants_scan().is_some() {
-                self.lives.tiers.saw_change(id, self.now);
+                match live.rings {
+                    true => self.lives.tiers.stirred(id, self.now),
+                    false => self.lives.tiers.saw_change(id, self.now),
+                }
                 self.meters.saw_tail_lag(self.now - self.last_turn);
                 self.read_live(id);
             }
             self.tend_live(id);
+            self.want_bell(id);
         }
         if self
             .lives
@@ -298,7 +306,7 @@ impl Host {
         let Some(live) = self.lives.by_id.get_mut(&id) else {
             return;
         };
-        self.lives.tiers.took(change.commits());
+        self.lives.tiers.took(change.commits(), self.now);
         let from = live.position;
         let lsn = from.lsn.after(change.commits());
         let to = Position {

@@ -142,9 +142,23 @@ impl Tiers {
         }
     }
 
+    /// It committed, and its bell will say when it does again: no need to look often.
+    pub fn stirred(&mut self, id: PartitionId, now: Time) {
+        self.place(id, Tier::Warm);
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.changed_at = now;
+        }
+    }
+
+    /// Whether commits come too fast to be woken for each.
+    pub fn is_flood(&self) -> bool {
+        self.rate.is_flood
+    }
+
     /// So many commits were read.
-    pub fn took(&mut self, commits: u64) {
+    pub fn took(&mut self, commits: u64, now: Time) {
         self.rate.commits += commits;
+        self.rate.look(now);
     }
 
     /// The databases to look at now. Each tier that is due begins its next period.
@@ -232,7 +246,7 @@ mod tests {
             }
             if commits > 0 {
                 tiers.saw_change(id, now);
-                tiers.took(commits);
+                tiers.took(commits, now);
                 read += commits;
             }
         }

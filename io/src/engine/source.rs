@@ -4,10 +4,12 @@
 //! no pin that could stand in the way of anybody.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wal::delta::PageEdit;
 use wal::digest::PageHash;
+use wal::log::Control;
 use wal::{Digest, Engine, Lsn};
 
 use super::native;
@@ -253,7 +255,7 @@ impl Source {
             Source::Sqlite(source) => FreezeTask::Sqlite(source.freeze(budget)),
             Source::Native(source) => {
                 let frozen = source.freeze();
-                FreezeTask::Native(frozen.map(|()| std::sync::Arc::clone(source.control())))
+                FreezeTask::Native(frozen.map(|()| Arc::clone(source.control())))
             }
         }
     }
@@ -364,6 +366,14 @@ impl Source {
         match self {
             Source::Sqlite(_) => None,
             Source::Native(source) => Some(source.lsn()),
+        }
+    }
+
+    /// The control page of a native log, with its bell.
+    pub fn log_control(&self) -> Option<&Arc<Control>> {
+        match self {
+            Source::Sqlite(_) => None,
+            Source::Native(source) => Some(source.control()),
         }
     }
 

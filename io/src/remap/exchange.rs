@@ -64,8 +64,9 @@ impl Remap {
     /// connections and new ones meet in the same inodes, then exchanges the path. The old names of
     /// the siblings stay. May be repeated: a path that leads to a generation is left alone.
     ///
-    /// A SQLite database is refused without -wal and -shm: a connection that opens between the links and the exchange
-    /// would make its own under the old name. Attach to the database first; attaching makes them.
+    /// A SQLite database is refused without -wal and -shm: a connection that opens between the
+    /// links and the exchange would make its own under the old name. Attach to the database first;
+    /// attaching makes them.
     pub fn adopt_plain(&mut self, name: &PartitionName, engine: Engine) -> Result<Generation> {
         let live = self.live_path(name)?;
         match self.target(name)? {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use wal::frame::{Draft, Frame};
 
+use super::bell::Bell;
 use crate::buffer::Buffer;
 
 /// An open file or socket that closes when its last user, operations in flight included, is done.
@@ -45,6 +46,8 @@ pub enum Payload {
         gather: Gather,
         copied: bool,
     },
+    /// A log whose bell was waited for.
+    Bell(Bell),
     /// A connection that a listener accepted.
     Accepted(OwnedFd),
 }

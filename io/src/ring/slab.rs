@@ -86,12 +86,17 @@ impl Slab {
 
     /// Keys of all operations with a token.
     pub(super) fn keys_of(&self, token: Token) -> Vec<u64> {
-        let with_token = |place: &Option<Op>| place.as_ref().is_some_and(|op| op.token == token);
-        let found = self
-            .places
-            .iter()
-            .enumerate()
-            .filter(|(_, place)| with_token(place));
+        self.keys(|op| op.token == token)
+    }
+
+    /// Keys of all operations that own such a payload.
+    pub(super) fn keys_where(&self, is: impl Fn(&Payload) -> bool) -> Vec<u64> {
+        self.keys(|op| is(&op.payload))
+    }
+
+    fn keys(&self, is: impl Fn(&Op) -> bool) -> Vec<u64> {
+        let places = self.places.iter().enumerate();
+        let found = places.filter(|(_, place)| place.as_ref().is_some_and(&is));
         found.map(|(key, _)| key as u64).collect()
     }
 }

@@ -270,6 +270,39 @@ fn dropping_a_ring_ends_its_operations() {
 }
 
 #[test]
+fn a_bell_ends_the_wait_once_and_a_bell_that_was_rung_before_does_not_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let appender = wal::log::Appender::open(&path, &wal::log::Options::default()).unwrap();
+    let append = || appender.append(wal::log::Kind(1), b"x").unwrap();
+    let control = std::sync::Arc::new(wal::log::Control::open(&path).unwrap());
+    let bell = |key| Bell::new(std::sync::Arc::clone(&control), key);
+    let mut ring = Ring::new().unwrap();
+
+    let seen = control.bell();
+    ring.wait_bell(Token(1), bell(7), seen);
+    ring.submit_and_wait(Some(Duration::from_millis(20)))
+        .unwrap();
+    assert!(!ring.has_completion(), "nobody rang");
+    append();
+    let rung = next(&mut ring);
+    assert!(matches!(rung.payload, Payload::Bell(Bell { key: 7, .. })));
+    rung.result.unwrap();
+
+    ring.wait_bell(Token(1), bell(8), seen);
+    let late = next(&mut ring).result.unwrap_err();
+    assert_eq!(late.raw_os_error(), Some(libc::EAGAIN));
+
+    ring.wait_bell(Token(1), bell(9), control.bell());
+    ring.submit().unwrap();
+    ring.cancel_bell(8);
+    ring.cancel_bell(9);
+    let ended = next(&mut ring).result.unwrap_err();
+    assert_eq!(ended.raw_os_error(), Some(libc::ECANCELED));
+    assert_eq!(ring.in_flight(), 0);
+}
+
+#[test]
 fn a_connect_and_an_accept_meet() {
     let mut ring = Ring::new().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -101,7 +101,7 @@ impl Host {
         });
     }
 
-    pub fn remap(&mut self, ticket: Ticket, epoch: Epoch, position: Position) {
+    pub(super) fn remap(&mut self, ticket: Ticket, epoch: Epoch, position: Position) {
         let id = ticket.partition;
         let Some(copy) = self.copies.by_id.get_mut(&id) else {
             return;
@@ -153,21 +153,26 @@ impl Host {
         }
         self.publish_route(&name, place);
         self.done(ticket, Ok(Outcome::Nothing));
-        let Some(copy) = self.copies.by_id.remove(&id) else {
-            return;
-        };
+        let copy = self.copies.by_id.remove(&id);
         self.copies.journal.release_all(id);
-        let setup = Arc::clone(&self.setup);
-        let Some(shadow) = copy.held.shadow else {
+        if let Some(shadow) = copy.and_then(|copy| copy.held.shadow) {
+            self.landed(name, place, shadow, Note::Landed { epoch, position });
+        }
+    }
+
+    /// Says durably that the files are the applications'. Until the note is durable the copy itself
+    /// tells a start that it landed: the shard's own note is written by another thread, and may
+    /// come later.
+    fn landed(&mut self, name: PartitionName, place: usize, shadow: Shadow, note: Note) {
+        let Some(epoch) = shadow.landing_epoch() else {
             return;
         };
-        let paths = shadow.paths().clone();
-        // Until the note is durable the copy itself tells a start that it landed: the shard's own
-        // note is written by another thread, and may come later.
+        let setup = Arc::clone(&self.setup);
+        let (engine, paths) = (setup.places[place].engine(), shadow.paths().clone());
         let settle = move || {
             setup.places[place].remap().sync_dir(&name)?;
             failpoint::pass(Step::RemapDirSynced)?;
-            setup.notes.record(id, Note::Landed { epoch, position })?;
+            setup.notes.record(name.id(), note)?;
             shadow.promote(epoch)?;
             match engine {
                 Engine::Sqlite => Ok(()),

@@ -1,5 +1,6 @@
 //! The live words of a control page: positions, lease, bells. True while the machine is up.
 
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -184,11 +185,25 @@ impl Control {
         self.page.load_ordered(BELL)
     }
 
+    /// Where the bell lies, for who waits for it with a ring; valid as long as this lives.
+    pub fn bell_address(&self) -> *const AtomicU32 {
+        self.page.address(BELL)
+    }
+
+    /// Whoever commits wakes who waits for the bell, until [`Control::unlisten`].
+    pub fn listen(&self) {
+        self.page.add(BELL_WAITING, 1);
+    }
+
+    pub fn unlisten(&self) {
+        self.page.subtract(BELL_WAITING, 1);
+    }
+
     /// Waits until the bell is rung again, at most `limit`.
     pub fn wait_bell(&self, seen: u32, limit: Duration) {
-        self.page.add(BELL_WAITING, 1);
+        self.listen();
         self.page.wait(BELL, seen, Some(limit));
-        self.page.subtract(BELL_WAITING, 1);
+        self.unlisten();
     }
 }
 
