@@ -1,5 +1,5 @@
 //! `foreshadow demo`: the main job on this machine, in under a minute, with real processes, real
-//! SQLite writers and a check of every acknowledged row at the end.
+//! writers and a check of every acknowledged row at the end.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -7,10 +7,12 @@
 //! | `story` | the order of events that the demo plays |
 //! | `view` | the live view while it plays |
 //! | `report` | the table and the JSON object at the end |
-//! | `sampler` | lag and raw WAL, measured from outside |
-//! | `writer`, writer.py | applications with the bundled and with the machine's own SQLite |
+//! | `sampler` | lag and raw log, measured from outside |
+//! | `writer`, writer.py | applications, in a process of our own and in Python |
 //! | `create`, `verify` | the two other children that open databases |
 //! | [`acks`], [`plan`] | what these processes leave for and tell each other |
+//! | [`engine`] | what differs between engines: each of these parts has a module there |
+//! | `sqlite` | tenants that are databases of SQLite |
 //!
 //! Invariant: nothing but the children `create`, `writer` and `verify` links a call into SQLite,
 //! and nothing outside this directory names it: the daemon itself holds no SQLite lock by accident.
@@ -18,12 +20,14 @@
 pub mod acks;
 mod clock;
 mod create;
+pub mod engine;
 pub mod harness;
 mod http;
 pub mod plan;
 mod random;
 mod report;
 mod sampler;
+mod sqlite;
 mod story;
 mod verify;
 mod view;

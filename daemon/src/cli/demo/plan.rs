@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::engine::Engine;
+
 /// Databases to be made before anyone else knows them.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct CreatePlan {
+    pub engine: Engine,
     /// A directory on the same filesystem, where a database is made before it is renamed.
     pub stage: PathBuf,
     pub databases: Vec<DatabasePlan>,
@@ -25,6 +28,7 @@ pub struct DatabasePlan {
 /// One writer process: several writers, each with a connection and an ack journal of its own.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct WriterPlan {
+    pub engine: Engine,
     /// Directory of the routes that the daemons republish.
     pub routes: PathBuf,
     /// Directory of the ack journals, `<writer>.ack`.
@@ -82,8 +86,9 @@ pub struct Tally {
 /// What the verifier is to check, once nobody writes.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct VerifyPlan {
+    pub engine: Engine,
     pub acks: PathBuf,
-    /// A directory for copies: nothing original is opened by SQLite.
+    /// A directory for copies.
     pub scratch: PathBuf,
     /// Where the verdict goes.
     pub verdict: PathBuf,

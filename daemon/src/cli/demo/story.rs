@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::now_ns;
 use super::harness::{Cluster, Error, Load, MoveReport, Options, Outcome, Pace, Tally, Tenant};
-use super::harness::{Program, Verdict, kill_children, python};
+use super::harness::{Program, Verdict, kill_children};
 use super::random::{Random, zipf_shares};
 use super::report::{Facts, Report};
 use super::sampler::Sampler;
@@ -199,7 +199,7 @@ impl Story {
 
     fn load(&self) -> Load {
         let mut programs = vec![Program::Bundled; 3];
-        if python().is_some() {
+        if self.cluster.python().is_some() {
             programs.extend([Program::Python; 2]);
         }
         let mut load = Load::new(&programs);

@@ -34,6 +34,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use super::acks::Ack;
+pub use super::engine::Engine;
 pub use super::plan::{OneWriter, Pace, Tally, Verdict};
 pub use error::Error;
 pub use gaps::{gaps_ms, percentile, steady_ms};
@@ -42,6 +43,8 @@ pub use node::{Node, Place, Sections};
 pub use process::{Process, become_child, kill_children};
 pub use settle::{View, Views};
 pub use tenant::Tenant;
+#[cfg(test)]
+pub(super) use writers::python_script;
 pub use writers::{Load, Program, Writers, four_writers, python};
 
 use evidence::Evidence;
@@ -54,6 +57,8 @@ pub struct Options {
     /// Where everything lives; a new temporary directory if none is given.
     pub root: Option<PathBuf>,
     pub nodes: usize,
+    /// What its tenants are.
+    pub engine: Engine,
     /// Leaves the root behind.
     pub keep: bool,
     /// The root is there already with what its nodes left in it: after a power cut.
@@ -70,6 +75,7 @@ impl Default for Options {
             binary,
             root: None,
             nodes: 3,
+            engine: Engine::default(),
             keep: false,
             found: false,
             seed: 1,
@@ -95,6 +101,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub tenants: Vec<Tenant>,
     binary: PathBuf,
+    engine: Engine,
     seed: u64,
     /// Links to what owners served before they gave a partition away.
     evidence: Vec<Evidence>,
@@ -139,6 +146,7 @@ impl Cluster {
             nodes,
             tenants: Vec::new(),
             binary,
+            engine: options.engine,
             seed: options.seed,
             evidence: Vec::new(),
             unsettled: Vec::new(),

@@ -23,6 +23,7 @@ impl Cluster {
         let (acks, scratch) = (self.acks(), self.root().join("scratch"));
         let verdict = self.root().join("plans/verdict.json");
         let plan = VerifyPlan {
+            engine: self.engine,
             acks,
             scratch,
             verdict: verdict.clone(),

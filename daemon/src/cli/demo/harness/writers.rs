@@ -1,26 +1,30 @@
-//! Writer processes: what they write, with which SQLite, and how they are stopped or killed.
+//! Writer processes: what they write, with which program, and how they are stopped or killed.
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process::Process;
-use super::{Cluster, Error, OneWriter, Pace, Tally, Tenant};
+use super::{Cluster, Engine, Error, OneWriter, Pace, Tally, Tenant};
 use crate::cli::demo::plan::WriterPlan;
+use crate::cli::demo::sqlite;
 
-const PYTHON_WRITER: &str = include_str!("../writer.py");
+/// What every Python writer shares.
+const PYTHON_WRITER: [(&str, &str); 2] = [
+    ("writer.py", include_str!("../writer.py")),
+    ("refusal.py", include_str!("../refusal.py")),
+];
 
 /// A writer that can't finish gives up after ten seconds; a process has a little longer.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// Which SQLite a process writes with.
+/// What a process writes with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Program {
-    /// The bundled one, in a process of our own.
+    /// A process of our own, with the bundled SQLite.
     Bundled,
-    /// The machine's own, through python3.
+    /// python3, with the machine's own SQLite.
     Python,
 }
 
@@ -82,12 +86,18 @@ pub fn four_writers(tenant: &Tenant, pace: Pace) -> Load {
     load
 }
 
-/// The Python that can write, if there is one.
+/// The Python that can write into databases of SQLite, if there is one.
 pub fn python() -> Option<PathBuf> {
-    let code = "import sys, sqlite3; print(sys.executable)";
-    let answer = Command::new("python3").args(["-c", code]).output().ok()?;
-    let path = String::from_utf8(answer.stdout).ok()?;
-    (answer.status.success() && !path.trim().is_empty()).then(|| path.trim().into())
+    sqlite::python()
+}
+
+/// Puts what Python writers of this engine run into a directory; returns what to start.
+pub(in crate::cli::demo) fn python_script(engine: Engine, dir: &Path) -> Result<PathBuf, Error> {
+    for (name, text) in PYTHON_WRITER.iter().chain(engine.modules()) {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(|error| Error::at("write", &path, error))?;
+    }
+    Ok(dir.join("writer.py"))
 }
 
 /// Running writer processes.
@@ -107,10 +117,14 @@ struct Slot {
 }
 
 impl Cluster {
+    /// The Python that can write into our tenants, if there is one.
+    pub fn python(&self) -> Option<PathBuf> {
+        self.engine.python()
+    }
+
     /// Starts every process of the load.
     pub fn start_writers(&self, load: &Load) -> Result<Writers, Error> {
-        let script = self.root().join("plans/writer.py");
-        fs::write(&script, PYTHON_WRITER).map_err(|error| Error::at("write", &script, error))?;
+        let script = python_script(self.engine, &self.root().join("plans"))?;
         let mut slots = Vec::new();
         for (index, (program, writers)) in load.processes.iter().enumerate() {
             if writers.is_empty() {
@@ -118,6 +132,7 @@ impl Cluster {
             }
             let tally = self.root().join(format!("plans/tally-{index}.json"));
             let plan = WriterPlan {
+                engine: self.engine,
                 routes: self.routes(),
                 acks: self.acks(),
                 tally: tally.clone(),
@@ -135,7 +150,9 @@ impl Cluster {
                     vec!["demo".into(), "writer".into(), plan],
                 ),
                 Program::Python => {
-                    let python = python().ok_or_else(|| Error::new("no python3 with sqlite3"))?;
+                    let python = self
+                        .python()
+                        .ok_or_else(|| Error::new("no python3 that can write"))?;
                     (python, vec![script.clone().into_os_string(), plan])
                 }
             };

@@ -1,0 +1,144 @@
+//! Writers, ledger and verifier on plain files, without any daemon: what the demo claims must be able
+//! to fail.
+
+mod sqlite;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::acks;
+use super::create;
+use super::engine::Engine;
+use super::harness::python_script;
+use super::plan::{
+    CreatePlan, DatabasePlan, OneWriter, Pace, Tally, Verdict, VerifyPlan, VerifyTenant, WriterPlan,
+};
+use super::verify::judge;
+use super::writer::run_while;
+
+/// Where a tenant begins, and where it is moved to.
+const OLD: &str = "old";
+const NEW: &str = "new";
+
+/// One tenant on plain files, with a route.
+struct Ground {
+    engine: Engine,
+    dir: tempfile::TempDir,
+}
+
+impl Ground {
+    fn new(engine: Engine) -> Ground {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for part in ["routes", "acks"] {
+            fs::create_dir(dir.path().join(part)).expect("made");
+        }
+        let ground = Ground { engine, dir };
+        let database = DatabasePlan {
+            path: ground.path(OLD),
+            page_size: 4096,
+            accounts: 500,
+        };
+        let plan = CreatePlan {
+            engine,
+            stage: ground.path("stage"),
+            databases: vec![database],
+        };
+        create::run(&plan).expect("made");
+        ground.route_to(OLD);
+        ground
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The partition's name, and that of its route.
+    fn name(&self) -> String {
+        format!("tenant.{}", self.engine.suffix())
+    }
+
+    fn route_to(&self, name: &str) {
+        let new = self.path("route.new");
+        std::os::unix::fs::symlink(self.path(name), &new).expect("linked");
+        fs::rename(new, self.path("routes").join(self.name())).expect("renamed");
+    }
+
+    fn writers(&self, numbers: &[u32]) -> WriterPlan {
+        let one = |writer: &u32| OneWriter {
+            writer: *writer,
+            tenant: 7,
+            file: self.name(),
+            accounts: 500,
+            pace: Pace::ThinkUs(500),
+        };
+        WriterPlan {
+            engine: self.engine,
+            routes: self.path("routes"),
+            acks: self.path("acks"),
+            tally: self.path("tally.json"),
+            seed: 1,
+            busy_ms: 5000,
+            synchronous: "NORMAL".to_owned(),
+            writers: numbers.iter().map(one).collect(),
+        }
+    }
+
+    /// Some rows by two writers, and nothing else.
+    fn written(engine: Engine) -> Ground {
+        let ground = Ground::new(engine);
+        let rest = || std::thread::sleep(Duration::from_millis(100));
+        run_while(&ground.writers(&[1, 2]), rest).expect("written");
+        ground
+    }
+
+    fn verdict(&self, database: &str, evidence: &[&str]) -> Verdict {
+        let tenant = VerifyTenant {
+            tenant: 7,
+            name: self.name(),
+            database: self.path(database),
+            evidence: evidence.iter().map(|name| self.path(name)).collect(),
+            copies: Vec::new(),
+        };
+        let plan = VerifyPlan {
+            engine: self.engine,
+            acks: self.path("acks"),
+            scratch: self.path("scratch"),
+            verdict: self.path("verdict.json"),
+            tenants: vec![tenant],
+        };
+        judge(&plan).expect("judged")
+    }
+
+    /// What is acknowledged so far.
+    fn acked(&self) -> u64 {
+        acks::counts(&self.path("acks")).values().sum()
+    }
+
+    /// Writes by Python, if it can, while `rest` runs; begins it when there is a first row.
+    fn write_in_python(&self, plan: &WriterPlan, rest: impl FnOnce()) -> Option<Tally> {
+        let Some(python) = self.engine.python() else {
+            rest();
+            return None;
+        };
+        let script = python_script(self.engine, self.dir.path()).expect("written");
+        let file = self.path("python.plan");
+        fs::write(&file, serde_json::to_vec(plan).expect("json")).expect("written");
+        let mut command = Command::new(python);
+        command.arg(script).arg(file).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("python starts");
+        let journal = self.path(&format!("acks/{}.ack", plan.writers[0].writer));
+        while acks::read(&journal).expect("read").is_empty() {
+            let ended = child.try_wait().expect("asked");
+            assert_eq!(ended, None, "the writer ended by itself");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        rest();
+        child.stdin.take().expect("piped").flush().expect("flushed");
+        assert!(child.wait().expect("waited").success());
+        let json = fs::read(&plan.tally).expect("a tally");
+        Some(serde_json::from_slice(&json).expect("json"))
+    }
+}
