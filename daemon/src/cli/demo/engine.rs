@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::harness::Error;
+use super::native;
 use super::plan::{DatabasePlan, WriterPlan};
 use super::sampler::{Probe, State};
 use super::sqlite;
@@ -15,12 +16,14 @@ use super::verify::Found;
 use super::writer::Book;
 
 /// What a tenant's data lies in.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(clap::ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
-    /// Databases of SQLite in WAL mode.
+    /// Databases of SQLite in WAL mode
     #[default]
     Sqlite,
+    /// Native logs
+    Native,
 }
 
 impl Engine {
@@ -28,6 +31,7 @@ impl Engine {
     pub fn name(self) -> &'static str {
         match self {
             Engine::Sqlite => "sqlite",
+            Engine::Native => "native",
         }
     }
 
@@ -35,6 +39,15 @@ impl Engine {
     pub fn suffix(self) -> &'static str {
         match self {
             Engine::Sqlite => "db",
+            Engine::Native => "log",
+        }
+    }
+
+    /// Its section in the daemon's configuration.
+    pub fn section(self) -> &'static str {
+        match self {
+            Engine::Sqlite => "[[engine.sqlite]]",
+            Engine::Native => "[[engine.native]]",
         }
     }
 
@@ -42,6 +55,7 @@ impl Engine {
     pub(super) fn create(self, path: &Path, plan: &DatabasePlan) -> Result<(), Error> {
         match self {
             Engine::Sqlite => sqlite::create::create(path, plan),
+            Engine::Native => native::create::create(path, plan),
         }
     }
 
@@ -49,6 +63,7 @@ impl Engine {
     pub(super) fn books(self, plan: &WriterPlan) -> Vec<Box<dyn Book>> {
         match self {
             Engine::Sqlite => sqlite::writer::books(plan),
+            Engine::Native => native::writer::books(plan),
         }
     }
 
@@ -56,6 +71,7 @@ impl Engine {
     pub(super) fn version(self) -> String {
         match self {
             Engine::Sqlite => sqlite::writer::version(),
+            Engine::Native => native::writer::version(),
         }
     }
 
@@ -63,6 +79,7 @@ impl Engine {
     pub(super) fn read(self, database: &Path, scratch: &Path, whole: bool) -> Result<Found, Error> {
         match self {
             Engine::Sqlite => sqlite::verify::read(database, scratch, whole),
+            Engine::Native => native::verify::read(database, whole),
         }
     }
 
@@ -70,20 +87,50 @@ impl Engine {
     pub(super) fn probe(self, database: &Path, state: Option<&State>) -> Option<Box<dyn Probe>> {
         match self {
             Engine::Sqlite => sqlite::probe::open(database, state),
+            Engine::Native => native::probe::open(database),
         }
+    }
+
+    /// What the table calls the writers' program, before its version.
+    pub fn title(self) -> &'static str {
+        match self {
+            Engine::Sqlite => "SQLite",
+            Engine::Native => "native",
+        }
+    }
+
+    /// What the table calls the bytes that writers append.
+    pub fn raw(self) -> &'static str {
+        match self {
+            Engine::Sqlite => "raw WAL",
+            Engine::Native => "log",
+        }
+    }
+
+    /// One process appends to a native log at a time; SQLite's databases take writers of many.
+    pub fn takes_one_process(self) -> bool {
+        self == Engine::Native
     }
 
     /// What a Python writer consists of: the engine's own modules beside writer.py.
     pub fn modules(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Engine::Sqlite => &[("book.py", include_str!("sqlite/book.py"))],
+            Engine::Native => &[
+                ("book.py", include_str!("native/book.py")),
+                (
+                    "append.py",
+                    include_str!("../../../../io/c/examples/append.py"),
+                ),
+            ],
         }
     }
 
     /// The Python that can write with this engine, if there is one.
-    pub fn python(self) -> Option<PathBuf> {
+    pub fn python(self, binary: &Path) -> Option<PathBuf> {
         match self {
             Engine::Sqlite => sqlite::python(),
+            Engine::Native => native::python(binary),
         }
     }
 }

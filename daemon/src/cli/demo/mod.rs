@@ -13,6 +13,7 @@
 //! | [`acks`], [`plan`] | what these processes leave for and tell each other |
 //! | [`engine`] | what differs between engines: each of these parts has a module there |
 //! | `sqlite` | tenants that are databases of SQLite |
+//! | `native` | tenants that are native logs |
 //!
 //! Invariant: nothing but the children `create`, `writer` and `verify` links a call into SQLite,
 //! and nothing outside this directory names it: the daemon itself holds no SQLite lock by accident.
@@ -23,6 +24,7 @@ mod create;
 pub mod engine;
 pub mod harness;
 mod http;
+mod native;
 pub mod plan;
 mod random;
 mod report;
@@ -43,13 +45,20 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
+use engine::Engine;
 use harness::Error;
+
+const EXAMPLES: &str = "Examples:\n  foreshadow demo --seconds 30 --moves 20\n  \
+                        foreshadow demo --engine native   # native logs instead of SQLite";
 
 /// Show the main job on this machine: three nodes, real databases under load, moves, a kill, a
 /// check.
 #[derive(clap::Args, Clone, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct DemoArgs {
+    /// What tenants are
+    #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
+    pub engine: Engine,
     /// Nodes, each a daemon of its own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
     pub nodes: u8,

@@ -91,6 +91,7 @@ impl Story {
         let options = Options {
             root: args.root.clone(),
             nodes: usize::from(args.nodes),
+            engine: args.engine,
             keep: args.keep,
             seed: args.seed,
             ..Options::default()
@@ -142,6 +143,7 @@ impl Story {
         self.stage.phase("checking every acknowledged row");
         let verdict = self.cluster.verify()?;
         let facts = Facts {
+            engine: self.args.engine,
             nodes: self.cluster.nodes.len(),
             tenants: self.cluster.tenants.len(),
             moves: std::mem::take(&mut self.moves),
@@ -192,7 +194,7 @@ impl Story {
             };
             let megabytes = 1.0 + 7.0 * self.random.unit().powi(3);
             let node = &self.cluster.nodes[node].place.name;
-            tenants.push(Tenant::new(number, node, megabytes));
+            tenants.push(Tenant::of(self.args.engine, number, node, megabytes));
         }
         tenants
     }

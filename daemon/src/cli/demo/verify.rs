@@ -25,6 +25,10 @@ pub struct Found {
     pub rows: Rows,
     /// What is wrong with it.
     pub complaints: Vec<String>,
+    /// Rows that lie above where it was fenced, if the engine can tell.
+    pub after_fence: u64,
+    /// The digest of the whole, if the engine can compute it from the file.
+    pub digest: Option<String>,
 }
 
 /// Checks every tenant and writes the verdict where the plan says.
@@ -86,6 +90,14 @@ impl Judge<'_> {
         for line in &found.complaints {
             out.note(format!("{name}: {line}"));
         }
+        if let (Some(told), Some(digest)) = (&tenant.digest, &found.digest)
+            && told != digest
+        {
+            out.digest_failures += 1;
+            out.note(format!(
+                "{name}: its digest is {digest}, the daemon said {told}"
+            ));
+        }
         judge_rows(name, &found.rows, promised, out);
         for path in &tenant.evidence {
             match self.engine.read(path, self.scratch, false) {
@@ -139,6 +151,14 @@ fn judge_old(name: &str, path: &Path, old: &Found, rows: &Rows, out: &mut Verdic
         .keys()
         .filter(|key| !rows.contains_key(key))
         .count() as u64;
+    if old.after_fence > only_here {
+        let above = old.after_fence;
+        out.accepted_after_fence += above - only_here;
+        out.note(format!(
+            "{name}: {above} rows above the seal of {}",
+            path.display()
+        ));
+    }
     if only_here > 0 {
         out.accepted_after_fence += only_here;
         out.note(format!(

@@ -1,10 +1,10 @@
-//! Writers of the demo: ordinary applications that know nothing of the daemon. Each opens its route,
-//! enters (writer, seq) into its tenant's ledger, and appends to its ack journal once that is
-//! committed.
+//! Writers of the demo: ordinary applications that know nothing of the daemon. Each opens its
+//! route, enters (writer, seq) into its tenant's ledger, and appends to its ack journal once that
+//! is committed.
 //!
 //! Whatever fails is retried with the same seq, after a while or after opening the route again, as
-//! the engine says. A retry first asks whether the entry is there, because a commit that returned an
-//! error may still have happened.
+//! the engine says. A retry first asks whether the entry is there, because a commit that returned
+//! an error may still have happened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

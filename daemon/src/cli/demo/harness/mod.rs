@@ -28,6 +28,7 @@ mod tenant;
 mod verify;
 mod writers;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -107,6 +108,8 @@ pub struct Cluster {
     evidence: Vec<Evidence>,
     /// What the last look at owners and shadows found wrong.
     unsettled: Vec<String>,
+    /// Every owner's digest, as that look saw it.
+    digests: BTreeMap<String, String>,
     /// Dropped after the daemons that live in it.
     root: Root,
 }
@@ -137,9 +140,9 @@ impl Cluster {
                 name,
             });
         }
-        let nodes = places.iter().map(|place| {
-            Node::prepare(&root.path, place, &places, &options.tweaks, &options.binary)
-        });
+        let nodes = places
+            .iter()
+            .map(|place| Node::prepare(&root.path, place, &places, options));
         let nodes = nodes.collect::<Result<Vec<Node>, Error>>()?;
         let binary = options.binary.clone();
         Ok(Cluster {
@@ -150,6 +153,7 @@ impl Cluster {
             seed: options.seed,
             evidence: Vec::new(),
             unsettled: Vec::new(),
+            digests: BTreeMap::new(),
             root,
         })
     }

@@ -64,7 +64,9 @@ impl Cluster {
         }
         copies.sort();
         let (number, name) = (tenant.number, tenant.name.clone());
+        let settled = self.unsettled.is_empty();
         Ok(VerifyTenant {
+            digest: self.digests.get(&name).filter(|_| settled).cloned(),
             tenant: number,
             name,
             database,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::process::Process;
 use super::{Cluster, Engine, Error, OneWriter, Pace, Tally, Tenant};
+use crate::cli::demo::native;
 use crate::cli::demo::plan::WriterPlan;
 use crate::cli::demo::sqlite;
 
@@ -22,9 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// What a process writes with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Program {
-    /// A process of our own, with the bundled SQLite.
+    /// A process of our own, with the bundled SQLite or the log's crate.
     Bundled,
-    /// python3, with the machine's own SQLite.
+    /// python3, with the machine's own SQLite or the log's library for C.
     Python,
 }
 
@@ -51,7 +52,8 @@ impl Load {
         }
     }
 
-    /// Adds a writer of `tenant` to process `index` (counted round).
+    /// Adds a writer of `tenant` to process `index` (counted round), or to the one that appends to
+    /// its log.
     pub fn add(&mut self, index: usize, tenant: &Tenant, pace: Pace) {
         let writer = self
             .processes
@@ -69,17 +71,20 @@ impl Load {
             pace,
         };
         let count = self.processes.len();
+        let index = match tenant.engine.takes_one_process() {
+            true => number as usize,
+            false => index,
+        };
         self.processes[index % count].1.push(one);
     }
 }
 
 /// The usual four of a move under load: two with the bundled SQLite, two with the machine's own
-/// where there is one.
+/// where there is one. Those of a native log share a process of our own.
 pub fn four_writers(tenant: &Tenant, pace: Pace) -> Load {
-    let other = if python().is_some() {
-        Program::Python
-    } else {
-        Program::Bundled
+    let other = match tenant.engine {
+        Engine::Sqlite if python().is_some() => Program::Python,
+        _ => Program::Bundled,
     };
     let mut load = Load::new(&[Program::Bundled, Program::Bundled, other, other]);
     (0..4).for_each(|index| load.add(index, tenant, pace));
@@ -119,7 +124,7 @@ struct Slot {
 impl Cluster {
     /// The Python that can write into our tenants, if there is one.
     pub fn python(&self) -> Option<PathBuf> {
-        self.engine.python()
+        self.engine.python(&self.binary)
     }
 
     /// Starts every process of the load.
@@ -136,6 +141,7 @@ impl Cluster {
                 routes: self.routes(),
                 acks: self.acks(),
                 tally: tally.clone(),
+                library: native::library(&self.binary),
                 seed: self.seed,
                 busy_ms: load.busy.as_millis() as u64,
                 synchronous: load.synchronous.clone(),
@@ -231,5 +237,20 @@ impl Writers {
             tallies.push(tally.map_err(|error| Error::new(format!("tally: {error}")))?);
         }
         Ok(tallies)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_writers_of_a_native_log_are_in_one_process() {
+        for (engine, processes) in [(Engine::Sqlite, 4), (Engine::Native, 1)] {
+            let tenant = Tenant::of(engine, 6, "node-a", 1.0);
+            let load = four_writers(&tenant, Pace::ThinkUs(1));
+            let used = load.processes.iter().filter(|(_, all)| !all.is_empty());
+            assert_eq!(used.count(), processes, "{engine:?}");
+        }
     }
 }

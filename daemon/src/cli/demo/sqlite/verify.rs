@@ -51,7 +51,11 @@ fn read_copy(copy: &Path, whole: bool) -> rusqlite::Result<Found> {
         let seq = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
         *rows.entry((row.get(0)?, seq)).or_default() += 1;
     }
-    Ok(Found { rows, complaints })
+    Ok(Found {
+        rows,
+        complaints,
+        ..Found::default()
+    })
 }
 
 fn complaints(connection: &Connection) -> rusqlite::Result<Vec<String>> {

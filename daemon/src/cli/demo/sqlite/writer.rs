@@ -1,8 +1,8 @@
 //! Writing with the bundled SQLite, default flags: a row in the ledger and its account's balance in
 //! one transaction.
 //!
-//! BUSY and LOCKED are retried on the same connection; every other error (READONLY, NOTADB, CANTOPEN,
-//! IOERR: what a fence or a move gives) on a new one.
+//! BUSY and LOCKED are retried on the same connection; every other error (READONLY, NOTADB,
+//! CANTOPEN, IOERR: what a fence or a move gives) on a new one.
 
 use std::path::PathBuf;
 use std::time::Duration;

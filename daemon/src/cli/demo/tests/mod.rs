@@ -1,6 +1,7 @@
-//! Writers, ledger and verifier on plain files, without any daemon: what the demo claims must be able
-//! to fail.
+//! Writers, ledger and verifier on plain files, without any daemon: what the demo claims must be
+//! able to fail.
 
+mod native;
 mod sqlite;
 
 use std::fs;
@@ -37,7 +38,7 @@ impl Ground {
         }
         let ground = Ground { engine, dir };
         let database = DatabasePlan {
-            path: ground.path(OLD),
+            path: ground.database(OLD),
             page_size: 4096,
             accounts: 500,
         };
@@ -47,6 +48,7 @@ impl Ground {
             databases: vec![database],
         };
         create::run(&plan).expect("made");
+        fs::create_dir(ground.path(NEW)).expect("made");
         ground.route_to(OLD);
         ground
     }
@@ -55,14 +57,19 @@ impl Ground {
         self.dir.path().join(name)
     }
 
+    /// Where the tenant lies at a place.
+    fn database(&self, place: &str) -> PathBuf {
+        self.path(place).join(self.name())
+    }
+
     /// The partition's name, and that of its route.
     fn name(&self) -> String {
         format!("tenant.{}", self.engine.suffix())
     }
 
-    fn route_to(&self, name: &str) {
+    fn route_to(&self, place: &str) {
         let new = self.path("route.new");
-        std::os::unix::fs::symlink(self.path(name), &new).expect("linked");
+        std::os::unix::fs::symlink(self.database(place), &new).expect("linked");
         fs::rename(new, self.path("routes").join(self.name())).expect("renamed");
     }
 
@@ -79,6 +86,7 @@ impl Ground {
             routes: self.path("routes"),
             acks: self.path("acks"),
             tally: self.path("tally.json"),
+            library: native::library(),
             seed: 1,
             busy_ms: 5000,
             synchronous: "NORMAL".to_owned(),
@@ -94,12 +102,17 @@ impl Ground {
         ground
     }
 
-    fn verdict(&self, database: &str, evidence: &[&str]) -> Verdict {
+    fn verdict(&self, owner: &str, evidence: &[&str]) -> Verdict {
+        self.verdict_with(owner, evidence, None)
+    }
+
+    fn verdict_with(&self, owner: &str, evidence: &[&str], digest: Option<&str>) -> Verdict {
         let tenant = VerifyTenant {
             tenant: 7,
             name: self.name(),
-            database: self.path(database),
-            evidence: evidence.iter().map(|name| self.path(name)).collect(),
+            database: self.database(owner),
+            digest: digest.map(str::to_owned),
+            evidence: evidence.iter().map(|place| self.database(place)).collect(),
             copies: Vec::new(),
         };
         let plan = VerifyPlan {
@@ -119,7 +132,7 @@ impl Ground {
 
     /// Writes by Python, if it can, while `rest` runs; begins it when there is a first row.
     fn write_in_python(&self, plan: &WriterPlan, rest: impl FnOnce()) -> Option<Tally> {
-        let Some(python) = self.engine.python() else {
+        let Some(python) = self.engine.python(&native::binary()) else {
             rest();
             return None;
         };

@@ -1,5 +1,5 @@
-//! The demo's parts with databases of SQLite. The fence is made by fence.py, which shares no code with
-//! the daemon.
+//! The demo's parts with databases of SQLite. The fence is made by fence.py, which shares no code
+//! with the daemon.
 
 use std::fs;
 use std::process::Command;
@@ -12,7 +12,7 @@ use super::*;
 const SQLITE: Engine = Engine::Sqlite;
 
 fn damage(ground: &Ground, sql: &str) {
-    let connection = Connection::open(ground.path(OLD)).expect("opened");
+    let connection = Connection::open(ground.database(OLD)).expect("opened");
     let changed = connection.execute(sql, []).expect(sql);
     assert!(changed > 0, "{sql} changed nothing");
 }
@@ -24,7 +24,7 @@ fn move_by_hand(ground: &Ground, when: &str) {
     let mut command = Command::new("python3");
     command
         .arg(script)
-        .args([ground.path(OLD), ground.path(NEW)])
+        .args([ground.database(OLD), ground.database(NEW)])
         .arg(when);
     let answer = command
         .output()
@@ -146,13 +146,13 @@ fn a_row_nobody_tried_is_a_phantom() {
 fn a_damaged_page_fails_the_check() {
     let ground = Ground::written(SQLITE);
     // Two writers that close together may both leave the log: what it holds hides the damage.
-    let connection = Connection::open(ground.path(OLD)).expect("opened");
+    let connection = Connection::open(ground.database(OLD)).expect("opened");
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
     assert_eq!(emptied, Ok(0), "the log is in the file");
     drop(connection);
-    let mut bytes = fs::read(ground.path(OLD)).expect("read");
+    let mut bytes = fs::read(ground.database(OLD)).expect("read");
     bytes[2 * 4096..2 * 4096 + 64].fill(0xff);
-    fs::write(ground.path(OLD), bytes).expect("written");
+    fs::write(ground.database(OLD), bytes).expect("written");
     assert!(ground.verdict(OLD, &[]).integrity_failures > 0);
 }
 
