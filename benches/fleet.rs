@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use foreshadow::cli::demo::harness::{Cluster, Node};
-use io::engine::sqlite::{Sweeper, Watch};
+use io::engine::{Sweeper, Watch, sqlite};
 use report::{Bar, Bound, Figure, Report};
 use rustix::time::{ClockId, clock_gettime};
 use stage::{Stage, wait_for};
@@ -236,8 +236,8 @@ fn bare_sweep(live: &Path, count: usize) -> f64 {
     let mut sweeper = Sweeper::default();
     for number in 0..count {
         let path = live.join(format!("db{number:05}.db"));
-        let watch = Watch::attach(&path).expect("it could be attached before");
-        sweeper.add(number as u32, &watch);
+        let watch = sqlite::Watch::attach(&path).expect("it could be attached before");
+        sweeper.add(number as u32, &Watch::Sqlite(watch));
     }
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1000));
     let spent = || {

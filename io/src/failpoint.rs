@@ -73,6 +73,7 @@ steps! {
     RemapPreparing "remap.preparing"
     RemapPrepared "remap.prepared"
     RemapSynced "remap.synced"
+    RemapLogWritten "remap.log_written"
     RemapAttached "remap.attached"
     RemapLinked "remap.linked"
     RemapExchanged "remap.exchanged"

@@ -6,9 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use foreshadow_io::engine::native::Source;
-use foreshadow_io::engine::sqlite::shadow::{
-    Attributes, Found, Opened, Shadow, ShadowPaths, ShadowSpec,
-};
+use foreshadow_io::engine::shadow::{Attributes, Found, Opened, Shadow, ShadowPaths, ShadowSpec};
 use tempfile::{TempDir, tempdir};
 use wal::delta::{DeltaHead, Encoder, PagesHead};
 use wal::frame::{Flags, Frame};

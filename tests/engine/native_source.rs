@@ -289,7 +289,7 @@ fn a_freeze_keeps_the_position_and_the_seal_ends_the_log_there() {
     });
     assert!(matches!(refused, Err(Error::Sealed { .. })), "{refused:?}");
     assert!(source.is_fenced() && !source.changed());
-    source.lift_fence().expect("taken back");
+    source.lift_fence().run().expect("taken back");
     drop(appender);
     open(&path)
         .append(Kind(1), b"served again")

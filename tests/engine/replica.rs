@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use foreshadow_io::engine::sqlite::{Adopted, Change, Source, SourceOptions, sibling};
+use foreshadow_io::engine::sibling;
+use foreshadow_io::engine::sqlite::{Adopted, Change, Source, SourceOptions};
 use wal::Digest;
 use wal::digest::PageHash;
 use wal::sqlite::{WAL_FRAME_HEADER_LEN, WAL_HEADER_LEN, lock_page};

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use foreshadow_io::Kind;
-use foreshadow_io::engine::sqlite::shadow::{Found, Opened, Shadow, Stage};
+use foreshadow_io::engine::shadow::{Found, Opened, Shadow, Stage};
 use wal::digest::PageHash;
 use wal::{Digest, Epoch, Lsn, Position};
 
@@ -395,10 +395,10 @@ fn the_lock_page_is_neither_hashed_nor_written() {
     // A sparse database of just over 1 GiB: with 65,536-byte pages the lock page is 16,385.
     let size: u32 = 65_536;
     let dir = tempfile::tempdir().expect("tempdir");
-    let spec = foreshadow_io::engine::sqlite::shadow::ShadowSpec {
+    let spec = foreshadow_io::engine::shadow::ShadowSpec {
         partition: crate::shadow_history::PARTITION,
         page_size: size,
-        attributes: foreshadow_io::engine::sqlite::shadow::Attributes::own(0o600),
+        attributes: foreshadow_io::engine::shadow::Attributes::own(0o600),
     };
     let position = |lsn, digest| Position {
         epoch: Epoch(1),

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use foreshadow_io::commit::CommitOptions;
-use foreshadow_io::engine::sqlite::shadow::{CheckpointStep, Found, Opened, Shadow};
+use foreshadow_io::engine::shadow::{CheckpointStep, Found, Opened, Shadow};
 use foreshadow_io::journal::Journal;
 use wal::frame::Frame;
 use wal::{Epoch, Position};
@@ -252,7 +252,7 @@ impl Node {
         let empty = tempfile::tempdir().expect("dir");
         std::fs::write(empty.path().join(&log), b"").expect("write");
         if Shadow::stage(&paths(&crashed.path().join("gen")))
-            .is_ok_and(|stage| matches!(stage, foreshadow_io::engine::sqlite::shadow::Stage::At(_)))
+            .is_ok_and(|stage| matches!(stage, foreshadow_io::engine::shadow::Stage::At(_)))
         {
             lose_unsynced(&log, empty.path(), &crashed.path().join("gen"), dice);
         }

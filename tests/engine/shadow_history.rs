@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use foreshadow_io::engine::sqlite::shadow::{Attributes, Shadow, ShadowPaths, ShadowSpec};
+use foreshadow_io::engine::shadow::{Attributes, Shadow, ShadowPaths, ShadowSpec};
 use wal::delta::{DeltaHead, Encoder, PageEdit, PagesHead};
 use wal::digest::PageHash;
 use wal::frame::{Flags, Frame};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use foreshadow_io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
+use foreshadow_io::engine::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use foreshadow_io::remap::{Exchanged, Remap, Target};
 use foreshadow_io::urgent::Urgent;
 use wal::{Epoch, PartitionName};
@@ -296,7 +296,9 @@ fn a_plain_database_is_adopted_under_an_open_connection() {
         .expect("set up");
     let mut remap = Remap::open(&live, &generations).expect("remap");
     let name = PartitionName::new("tenant.db").expect("a name");
-    let generation = remap.adopt_plain(&name).expect("adopt");
+    let generation = remap
+        .adopt_plain(&name, wal::Engine::Sqlite)
+        .expect("adopt");
     assert_eq!(remap.points_to(&name).expect("target"), Some(generation));
     let after = rusqlite::Connection::open(&path).expect("open through the link");
     before

@@ -4,9 +4,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use foreshadow_io::Kind;
-use foreshadow_io::engine::sqlite::{
-    Adopted, PinState, Source, SourceOptions, Sweeper, Watch, resolve_inside, sibling,
-};
+use foreshadow_io::engine::sqlite::{Adopted, PinState, Source, SourceOptions, Watch};
+use foreshadow_io::engine::{self, Sweeper, resolve_inside, sibling};
 use wal::sqlite::{Salts, WalHeader, WordOrder};
 
 use crate::replica::{Replica, attach_scanned, scan};
@@ -268,17 +267,21 @@ fn a_watch_costs_one_descriptor_and_notices_commits() {
             })
             .count()
     };
-    let mut watch = Watch::attach(&path).expect("attach");
+    let watch = Watch::attach(&path).expect("attach");
     assert_eq!(open(), 1);
     assert!(!watch.changed());
+    let watch = engine::Watch::Sqlite(watch);
     let mut sweeper = Sweeper::default();
     sweeper.add(42, &watch);
     app.run(INSERT);
-    assert!(watch.changed());
+    assert!(watch.committed());
     let mut hits = Vec::new();
     sweeper.sweep(|key| hits.push(key));
     sweeper.sweep(|key| hits.push(key));
     assert_eq!(hits, [42], "once for each change");
+    let engine::Watch::Sqlite(mut watch) = watch else {
+        panic!("it is SQLite's");
+    };
     watch.see();
     assert!(!watch.changed());
 }
@@ -402,7 +405,7 @@ fn three_hundred_databases_are_watched_with_one_sweep() {
     for key in 0..300 {
         let copy = dir.path().join(format!("{key}.db"));
         std::fs::copy(&path, &copy).expect("copy");
-        let watch = Watch::attach(&copy).expect("attach");
+        let watch = engine::Watch::Sqlite(Watch::attach(&copy).expect("attach"));
         sweeper.add(key, &watch);
         watches.push(watch);
     }

@@ -3,8 +3,9 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use foreshadow_io::engine::sibling;
 use foreshadow_io::engine::sqlite::{
-    CheckpointTask, Checkpointed, Obstacle, PinState, SourceOptions, sibling,
+    CheckpointTask, Checkpointed, Obstacle, PinState, SourceOptions,
 };
 
 use crate::replica::{Replica, attach_scanned};

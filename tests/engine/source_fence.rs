@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use foreshadow_io::Kind;
 use foreshadow_io::durable::Attributes;
-use foreshadow_io::engine::sqlite::{Source, fence_state, tombstone};
+use foreshadow_io::engine::sqlite::{Source, fence_state};
+use foreshadow_io::engine::{is_tombstone, tombstone};
+use wal::{Engine, PartitionId};
 
 use crate::replica::{Replica, attach_scanned};
 use crate::source_tail::database;
@@ -262,7 +264,10 @@ fn a_tombstone_is_not_a_database_to_anyone() {
     let (dir, path, app) = database(4096);
     drop(app);
     let grave = dir.path().join("moved.db");
-    tombstone(&grave, &Attributes::of(&path).expect("stat")).expect("create");
+    let attributes = Attributes::of(&path).expect("stat");
+    assert!(!is_tombstone(Engine::Sqlite, &path));
+    tombstone(Engine::Sqlite, &grave, PartitionId(1), &attributes).expect("create");
+    assert!(is_tombstone(Engine::Sqlite, &grave));
     for sqlite in [Sqlite::Bundled, Sqlite::Python] {
         let mut app = Worker::start(sqlite, &grave);
         for sql in [

@@ -1,6 +1,7 @@
 //! Databases at rest: who touches one is told, and what counts as a commit.
 
-use foreshadow_io::engine::sqlite::{Alerts, Watch, sibling};
+use foreshadow_io::engine::sqlite::Watch;
+use foreshadow_io::engine::{Alerts, sibling};
 
 use crate::source_tail::database;
 
@@ -13,8 +14,8 @@ fn a_write_to_a_database_at_rest_is_told_of() {
     let quiet = Watch::attach(&quiet_path).expect("attach");
     let mut watch = Watch::attach(&path).expect("attach");
     let mut alerts = Alerts::new().expect("inotify");
-    alerts.add(1, &quiet).expect("watch");
-    alerts.add(2, &watch).expect("watch");
+    alerts.add(1, &quiet.paths().wal).expect("watch");
+    alerts.add(2, &watch.paths().wal).expect("watch");
     assert!(alerts.take().expect("read").is_empty());
     app.run(INSERT);
     assert!(watch.changed());

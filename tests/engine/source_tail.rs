@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use foreshadow_io::engine::sqlite::{Adopted, sibling};
+use foreshadow_io::engine::{sibling, sqlite::Adopted};
 use wal::sqlite::{WAL_HEADER_LEN, WalFrameHeader, WalHeader, frame_offset};
 
 use crate::replica::{Replica, scan};

@@ -4,6 +4,7 @@
 //! | module | what it says |
 //! |---|---|
 //! | [`ids`] | who and what: nodes, partitions, shards |
+//! | [`engine`] | whose files a partition is |
 //! | [`lsn`] | where in a change log: `Lsn`, `Epoch`, `Position`, ranges |
 //! | [`time`] | plain numbers for time, handed in by the caller |
 //! | [`version`] | version vectors: how complete a shadow is |
@@ -20,6 +21,7 @@
 pub mod compress;
 pub mod delta;
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod frame;
 pub mod ids;
@@ -31,6 +33,7 @@ pub mod time;
 pub mod version;
 
 pub use digest::Digest;
+pub use engine::Engine;
 pub use error::{Error, Kind};
 pub use ids::{NodeId, PartitionId, PartitionName, ShardIndex};
 pub use lsn::{Epoch, Lsn, LsnRange, Position};

@@ -6,13 +6,14 @@
 
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::frame::{Codec, Flags, Frame, FrameKind, Header};
 use crate::ids::{NodeId, PartitionId};
 use crate::lsn::{Epoch, Lsn, Position};
 
 /// Version of the conversation. Peers with another version refuse each other by name.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Page hashes in one [`Message::Hashes`]: 64 KiB of payload.
 pub const HASHES_PER_MESSAGE_MAX: usize = 8192;
 
@@ -32,9 +33,10 @@ pub struct Hello {
     pub lanes: u16,
 }
 
-/// Owner and mode of a database file, preserved on every copy.
+/// What the files of a partition are: preserved on every copy.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Attributes {
+    pub engine: Engine,
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
@@ -269,6 +271,7 @@ mod tests {
             at: Position::default(),
             page_size: 4096,
             attributes: Attributes {
+                engine: Engine::Native,
                 mode: 0o640,
                 uid: 1,
                 gid: 2,

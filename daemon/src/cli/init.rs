@@ -4,6 +4,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use wal::Engine;
+
 use super::exit::Exit;
 use crate::config::Config;
 
@@ -83,8 +85,12 @@ fn summary(config: &Config) -> String {
     );
     for engine in &config.engines {
         let deep = if engine.recursive { " and below" } else { "" };
+        let what = match engine.engine {
+            Engine::Sqlite => "databases",
+            Engine::Native => "native logs",
+        };
         out += &format!(
-            "  databases: {}/{}{deep}\n",
+            "  {what}: {}/{}{deep}\n",
             engine.dir.display(),
             engine.pattern
         );

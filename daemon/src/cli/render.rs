@@ -302,6 +302,7 @@ mod tests {
             epoch: 3,
             lsn: 1200,
             bytes: 3 << 20,
+            engine: "sqlite".into(),
             tier: "hot".into(),
             shadows: vec![
                 shadow("node-b", ShadowState::Streaming, 0),

@@ -58,7 +58,7 @@ impl Checker<'_> {
     fn config(&mut self, raw: raw::Raw) -> Config {
         let node = self.node(raw.node);
         let peers = self.peers(&node, raw.peer);
-        let engines = self.engines(raw.engine.sqlite);
+        let engines = self.engines(raw.engine);
         Config {
             path: self.file.to_owned(),
             peers,

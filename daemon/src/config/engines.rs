@@ -1,33 +1,43 @@
-//! `[[engine.sqlite]]`: directories that exist, on one filesystem, apart from each other.
+//! `[[engine.sqlite]]` and `[[engine.native]]`: directories that exist, on one filesystem, apart
+//! from each other.
 
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use wal::Span;
+use wal::{Engine, Span};
 
-use super::SqliteConfig;
+use super::EngineConfig;
 use super::raw::{self, Value};
 use super::units::Size;
 use super::values::{At, Checker};
 
 impl Checker<'_> {
-    pub fn engines(&mut self, raw: Vec<toml::Spanned<raw::Sqlite>>) -> Vec<SqliteConfig> {
-        if raw.is_empty() {
+    pub fn engines(&mut self, raw: raw::Engine) -> Vec<EngineConfig> {
+        let sqlite = raw.sqlite.into_iter().map(|one| {
+            let at = one.span();
+            (Engine::Sqlite, at, one.into_inner())
+        });
+        let native = raw.native.into_iter().map(|one| {
+            let at = one.span();
+            (Engine::Native, at, one.into_inner().into())
+        });
+        let mut engines: Vec<(Range<usize>, EngineConfig)> = Vec::new();
+        let (mut any, sections) = (false, sqlite.chain(native));
+        for (engine, at, one) in sections.collect::<Vec<_>>() {
+            any = true;
+            if let Some(engine) = self.engine(engine, at.clone(), one) {
+                engines.push((at, engine));
+            }
+        }
+        if !any {
             let help = "add [[engine.sqlite]] with dir = \"/srv/tenants/live\"";
             self.refuse(
-                "engine.sqlite",
+                "engine",
                 None,
                 "is missing: there is nothing to look after",
                 help,
             );
-        }
-        let mut engines: Vec<(Range<usize>, SqliteConfig)> = Vec::new();
-        for one in raw {
-            let (at, one) = (one.span(), one.into_inner());
-            if let Some(engine) = self.engine(at.clone(), one) {
-                engines.push((at, engine));
-            }
         }
         for (index, (at, engine)) in engines.iter().enumerate() {
             for (_, other) in engines.iter().take(index) {
@@ -37,55 +47,47 @@ impl Checker<'_> {
         engines.into_iter().map(|(_, engine)| engine).collect()
     }
 
-    fn engine(&mut self, at: Range<usize>, raw: raw::Sqlite) -> Option<SqliteConfig> {
+    fn engine(
+        &mut self,
+        engine: Engine,
+        at: Range<usize>,
+        raw: raw::Sqlite,
+    ) -> Option<EngineConfig> {
+        let key = |name: &str| format!("engine.{engine}.{name}");
         let Some(dir) = raw.dir else {
-            let help = "add dir = \"/srv/tenants/live\": where the databases are";
-            self.refuse("engine.sqlite.dir", Some(at), "is missing", help);
+            let help = "add dir = \"/srv/tenants/live\": where they are";
+            self.refuse(&key("dir"), Some(at), "is missing", help);
             return None;
         };
         let dir_at = dir.span();
-        let dir = self.path_of("engine.sqlite.dir", Some(dir))?;
+        let dir = self.path_of(&key("dir"), Some(dir))?;
         if !dir.is_dir() {
             let why = format!("{} is not a directory", dir.display());
-            let help = "create it, or name the directory where the databases are";
-            self.refuse("engine.sqlite.dir", Some(dir_at), why, help);
+            let help = "create it, or name the directory where they are";
+            self.refuse(&key("dir"), Some(dir_at), why, help);
         }
-        let default = SqliteConfig::of(dir);
+        let default = EngineConfig::of(engine, dir);
         let generations_at = raw.generations.as_ref().map(|value| value.span());
         let generations = self
-            .path_of("engine.sqlite.generations", raw.generations)
+            .path_of(&key("generations"), raw.generations)
             .unwrap_or_else(|| default.generations.clone());
-        self.check_generations(generations_at, &default.dir, &generations);
-        let mut span = |key: &str, value, default, range| self.span(key, value, default, range);
-        let second = Span::secs(1);
-        let sweep = (Span::micros(20), second);
-        Some(SqliteConfig {
-            sweep_hot: span(
-                "engine.sqlite.sweep_hot",
-                raw.sweep_hot,
-                default.sweep_hot,
-                sweep,
-            ),
-            sweep_warm: span(
-                "engine.sqlite.sweep_warm",
-                raw.sweep_warm,
-                default.sweep_warm,
-                sweep,
-            ),
-            sweep_cold: span(
-                "engine.sqlite.sweep_cold",
-                raw.sweep_cold,
-                default.sweep_cold,
-                sweep,
-            ),
-            idle_after: span(
-                "engine.sqlite.idle_after",
-                raw.idle_after,
-                default.idle_after,
-                (Span::millis(100), Span::secs(86_400)),
-            ),
+        self.check_generations(
+            &key("generations"),
+            generations_at,
+            &default.dir,
+            &generations,
+        );
+        let sweep = (Span::micros(20), Span::secs(1));
+        let rest = (Span::millis(100), Span::secs(86_400));
+        let mut span = |name, value, default, range| self.span(&key(name), value, default, range);
+        Some(EngineConfig {
+            engine,
+            sweep_hot: span("sweep_hot", raw.sweep_hot, default.sweep_hot, sweep),
+            sweep_warm: span("sweep_warm", raw.sweep_warm, default.sweep_warm, sweep),
+            sweep_cold: span("sweep_cold", raw.sweep_cold, default.sweep_cold, sweep),
+            idle_after: span("idle_after", raw.idle_after, default.idle_after, rest),
             wal_bytes_max: self.size(
-                "engine.sqlite.max_wal",
+                &key("max_wal"),
                 raw.max_wal,
                 default.wal_bytes_max,
                 (Size::mib(1), Size::mib(64 << 10)),
@@ -94,7 +96,9 @@ impl Checker<'_> {
             lease_guard: raw
                 .lease_guard
                 .map_or(default.lease_guard, |value| value.into_inner()),
-            pattern: self.pattern(raw.pattern).unwrap_or(default.pattern),
+            pattern: self
+                .pattern(&key("pattern"), raw.pattern)
+                .unwrap_or(default.pattern),
             recursive: raw
                 .recursive
                 .map_or(default.recursive, |value| value.into_inner()),
@@ -110,20 +114,20 @@ impl Checker<'_> {
         self.span("engine.sqlite.lease", value, default, range)
     }
 
-    fn pattern(&mut self, value: Value<String>) -> Option<String> {
+    fn pattern(&mut self, key: &str, value: Value<String>) -> Option<String> {
         let value = value?;
         let at = value.span();
-        let pattern = self.expand("engine.sqlite.pattern", value);
+        let pattern = self.expand(key, value);
         if pattern.is_empty() || pattern.contains('/') {
             let why = format!("{pattern:?} is no pattern of file names");
             let help = "write a file name with * and ?, as in \"*.db\"; see also recursive";
-            self.refuse("engine.sqlite.pattern", Some(at), why, help);
+            self.refuse(key, Some(at), why, help);
         }
         Some(pattern)
     }
 
     /// A generation is reached by exchanging names, which a filesystem only does within itself.
-    fn check_generations(&mut self, at: At, dir: &Path, generations: &Path) {
+    fn check_generations(&mut self, key: &str, at: At, dir: &Path, generations: &Path) {
         let device = |path: &Path| {
             let existing = path.ancestors().find(|path| path.exists())?;
             std::fs::metadata(existing)
@@ -132,12 +136,7 @@ impl Checker<'_> {
         };
         if dir.starts_with(generations) {
             let why = format!("{} holds dir itself", generations.display());
-            self.refuse(
-                "engine.sqlite.generations",
-                at,
-                why,
-                "choose a directory beside dir",
-            );
+            self.refuse(key, at, why, "choose a directory beside dir");
         } else if dir.is_dir() && device(dir) != device(generations) {
             let why = format!(
                 "{} is not on the filesystem of {}",
@@ -145,28 +144,29 @@ impl Checker<'_> {
                 dir.display()
             );
             let help = "copies are put in place by exchanging names: use one filesystem for both";
-            self.refuse("engine.sqlite.generations", at, why, help);
+            self.refuse(key, at, why, help);
         }
     }
 
     /// Two engines that see the same files would fight over them.
-    fn check_apart(&mut self, at: Range<usize>, engine: &SqliteConfig, other: &SqliteConfig) {
+    fn check_apart(&mut self, at: Range<usize>, engine: &EngineConfig, other: &EngineConfig) {
         let nested = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
         let pairs = [
-            ("engine.sqlite.dir", &engine.dir, &other.dir),
-            ("engine.sqlite.generations", &engine.generations, &other.dir),
-            ("engine.sqlite.generations", &other.generations, &engine.dir),
-            (
-                "engine.sqlite.generations",
-                &engine.generations,
-                &other.generations,
-            ),
+            ("dir", &engine.dir, &other.dir),
+            ("generations", &engine.generations, &other.dir),
+            ("generations", &other.generations, &engine.dir),
+            ("generations", &engine.generations, &other.generations),
         ];
         let clash = pairs.into_iter().find(|(_, a, b)| nested(a, b));
         if let Some((key, a, b)) = clash {
             let why = format!("{} and {} overlap", a.display(), b.display());
-            let help = "give every [[engine.sqlite]] directories of its own";
-            self.refuse(key, Some(at), why, help);
+            let help = "give every [[engine.…]] section directories of its own";
+            self.refuse(
+                &format!("engine.{}.{key}", engine.engine),
+                Some(at),
+                why,
+                help,
+            );
         }
     }
 }

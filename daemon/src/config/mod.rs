@@ -5,7 +5,7 @@
 //! | [`units`] | "64MiB", "50ms" |
 //! | `raw` | the file as written: every key optional, every value with its place |
 //! | `check` | raw -> [`Config`], the only door: sections and their bounds |
-//! | `engines` | the same for `[[engine.sqlite]]` |
+//! | `engines` | the same for `[[engine.sqlite]]` and `[[engine.native]]` |
 //! | `values` | one value: expanded, parsed, or refused with its place |
 //! | [`error`] | what is wrong, where, and what to do |
 //!
@@ -22,7 +22,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use wal::{NodeId, Span};
+use wal::{Engine, NodeId, Span};
 
 pub use error::{Error, Errors};
 pub use units::{Rate, Size};
@@ -41,7 +41,7 @@ pub struct Config {
     pub path: PathBuf,
     pub node: NodeConfig,
     pub peers: Vec<PeerConfig>,
-    pub engines: Vec<SqliteConfig>,
+    pub engines: Vec<EngineConfig>,
     pub ship: ShipConfig,
     pub switch: SwitchConfig,
     pub coordinator: CoordinatorConfig,
@@ -80,9 +80,10 @@ pub struct PeerConfig {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Address(String);
 
-/// `[[engine.sqlite]]`: a directory of databases.
+/// `[[engine.sqlite]]`, `[[engine.native]]`: a directory of partitions of one engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SqliteConfig {
+pub struct EngineConfig {
+    pub engine: Engine,
     pub dir: PathBuf,
     /// Shell pattern of file names: `*`, `?`.
     pub pattern: String,
@@ -280,13 +281,18 @@ impl fmt::Display for Address {
     }
 }
 
-impl SqliteConfig {
+impl EngineConfig {
     /// The settings of a directory about which nothing more is said.
-    pub fn of(dir: PathBuf) -> SqliteConfig {
-        SqliteConfig {
+    pub fn of(engine: Engine, dir: PathBuf) -> EngineConfig {
+        let pattern = match engine {
+            Engine::Sqlite => "*.db",
+            Engine::Native => "*.log",
+        };
+        EngineConfig {
+            engine,
             generations: dir.join(".gen"),
             dir,
-            pattern: "*.db".to_owned(),
+            pattern: pattern.to_owned(),
             recursive: false,
             watch: true,
             wal_bytes_max: Size::mib(64),

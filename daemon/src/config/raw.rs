@@ -46,6 +46,7 @@ pub struct Peer {
 #[serde(deny_unknown_fields, default)]
 pub struct Engine {
     pub sqlite: Vec<Spanned<Sqlite>>,
+    pub native: Vec<Spanned<Native>>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -63,6 +64,38 @@ pub struct Sqlite {
     pub idle_after: Value<String>,
     pub lease_guard: Value<bool>,
     pub lease: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Native {
+    pub dir: Value<String>,
+    pub pattern: Value<String>,
+    pub recursive: Value<bool>,
+    pub watch: Value<bool>,
+    pub generations: Value<String>,
+    pub sweep_hot: Value<String>,
+    pub sweep_warm: Value<String>,
+    pub sweep_cold: Value<String>,
+    pub idle_after: Value<String>,
+}
+
+impl From<Native> for Sqlite {
+    /// The keys that both have; the others are not said.
+    fn from(native: Native) -> Sqlite {
+        Sqlite {
+            dir: native.dir,
+            pattern: native.pattern,
+            recursive: native.recursive,
+            watch: native.watch,
+            generations: native.generations,
+            sweep_hot: native.sweep_hot,
+            sweep_warm: native.sweep_warm,
+            sweep_cold: native.sweep_cold,
+            idle_after: native.idle_after,
+            ..Sqlite::default()
+        }
+    }
 }
 
 #[derive(Deserialize, Default, Debug)]

@@ -44,7 +44,10 @@ fn a_file_with_what_must_be_set_has_defaults_for_the_rest() {
         config.node.listen,
         "127.0.0.1:7401".parse::<SocketAddr>().expect("an address")
     );
-    assert_eq!(config.engines, [SqliteConfig::of(dir.path().to_owned())]);
+    assert_eq!(
+        config.engines,
+        [EngineConfig::of(Engine::Sqlite, dir.path().to_owned())]
+    );
     assert_eq!(config.engines[0].generations, dir.path().join(".gen"));
     assert_eq!(config.ship, ShipConfig::default());
     assert_eq!(config.switch, SwitchConfig::default());
@@ -107,7 +110,7 @@ fn uncommented() -> String {
     let line = |line: &str| {
         let key = line.strip_prefix("# ").filter(|rest| {
             let word = rest.split(' ').next().unwrap_or_default();
-            rest.starts_with(&format!("{word} = ")) || *rest == "[[peer]]"
+            rest.starts_with(&format!("{word} = ")) || rest.starts_with("[[")
         });
         format!("{}\n", key.unwrap_or(line))
     };
@@ -117,7 +120,13 @@ fn uncommented() -> String {
 #[test]
 fn the_starter_file_shows_the_defaults() {
     let dir = tempfile::tempdir().expect("a directory");
-    let place = |text: &str| text.replace("/srv/tenants/live", "DIR");
+    for live in ["tenants", "logs"] {
+        std::fs::create_dir(dir.path().join(live)).expect("a directory");
+    }
+    let place = |text: &str| {
+        let text = text.replace("/srv/tenants/live", "DIR/tenants");
+        text.replace("/srv/logs/live", "DIR/logs")
+    };
     let as_is = parse_in(dir.path(), &place(STARTER)).expect("right as it is");
     let shown = parse_in(dir.path(), &place(&uncommented())).expect("right when uncommented");
     let routing = RoutingConfig {
@@ -134,11 +143,14 @@ fn the_starter_file_shows_the_defaults() {
         http,
         ..as_is.serve.clone()
     };
+    let mut engines = as_is.engines.clone();
+    engines.push(EngineConfig::of(Engine::Native, dir.path().join("logs")));
     let peers = shown.peers.clone();
     assert_eq!(
         shown,
         Config {
             peers,
+            engines,
             routing,
             serve,
             ..as_is
@@ -159,7 +171,7 @@ fn the_starter_file_shows_every_key() {
     ] {
         assert_shows(section, &wrong(&format!("[{section}]\nzzz = 1\n")));
     }
-    for section in ["peer", "engine.sqlite"] {
+    for section in ["peer", "engine.sqlite", "engine.native"] {
         assert_shows(section, &wrong(&format!("[[{section}]]\nzzz = 1\n")));
     }
 }
@@ -356,7 +368,7 @@ fn one_run_tells_everything_that_is_wrong() {
         [
             "2:8: node.name: \"a b\" is no name",
             "3:10: node.shards: 1000 is too many",
-            " engine.sqlite: is missing: there is nothing to look after",
+            " engine: is missing: there is nothing to look after",
             "5:15: switch.stale_reads: \"soon\" does not begin with a number",
         ]
     );

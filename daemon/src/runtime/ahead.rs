@@ -1,11 +1,12 @@
 //! Attaching a landed copy ahead of its being served.
 
-use io::engine::sqlite::Source;
+use io::engine::Source;
 use wal::lsn::Epoch;
 use wal::{PartitionId, Position};
 
 use super::host::Host;
-use crate::event::Ticket;
+use super::lives::Lives;
+use crate::event::{Failure, Ticket};
 
 /// A landed copy whose attachment begins before it is served.
 pub struct Landing {
@@ -15,10 +16,18 @@ pub struct Landing {
 
 /// Whether the attachment stands.
 pub enum LandingState {
-    /// A helper thread attaches; the brain may ask for it meanwhile.
-    Underway { asked: Option<(Ticket, Epoch)> },
+    /// A helper thread attaches; the brain may ask for something meanwhile.
+    Underway { asked: Option<Asked> },
     /// `None`: it did not work, and the copy is scanned when it is asked for.
     Finished(Option<Box<Source>>),
+}
+
+/// What waits for an attachment that is under way.
+#[derive(Clone, Copy)]
+pub enum Asked {
+    Attach(Ticket, Epoch),
+    /// A copy of a native log is served once it is a log.
+    Remap(Ticket, Epoch, Position),
 }
 
 impl Landing {
@@ -26,6 +35,23 @@ impl Landing {
         Landing {
             position,
             state: LandingState::Underway { asked: None },
+        }
+    }
+
+    pub fn is_attached(&self) -> bool {
+        matches!(self.state, LandingState::Finished(Some(_)))
+    }
+}
+
+impl Lives {
+    /// Lets `request` wait if an attachment is under way.
+    pub fn waits_for_landing(&mut self, id: PartitionId, request: Asked) -> bool {
+        match self.landing.get_mut(&id).map(|landing| &mut landing.state) {
+            Some(LandingState::Underway { asked }) => {
+                *asked = Some(request);
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -40,11 +66,26 @@ impl Host {
             &mut landing.state,
             LandingState::Finished(source.map(Box::new)),
         );
-        if let LandingState::Underway {
-            asked: Some((ticket, epoch)),
-        } = before
+        match before {
+            LandingState::Underway {
+                asked: Some(Asked::Attach(ticket, epoch)),
+            } => self.attach(ticket, epoch),
+            LandingState::Underway {
+                asked: Some(Asked::Remap(ticket, epoch, position)),
+            } => self.remap(ticket, epoch, position),
+            _ => {}
+        }
+    }
+
+    /// The landing will not be; who waited for it hears so.
+    pub fn forget_landing(&mut self, id: PartitionId) {
+        let landing = self.lives.landing.remove(&id);
+        if let Some(LandingState::Underway {
+            asked: Some(Asked::Attach(ticket, _) | Asked::Remap(ticket, ..)),
+        }) = landing.map(|landing| landing.state)
         {
-            self.attach(ticket, epoch);
+            let gone = Failure::Gone("the landing was given up".to_owned());
+            self.done(ticket, Err(gone));
         }
     }
 }

@@ -11,15 +11,17 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use io::deltalog::DeltaLog;
-use io::engine::sqlite::{Alerts, Sweeper, Watch};
+use io::engine::{Alerts, Sweeper, Watch};
 use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
 
 use super::compare::PeerTable;
 use super::freeze::Freeze;
 use super::host::Host;
-use super::lives::{Live, log_limits, options};
+use super::lives::{Live, log_limits};
+use super::mirrored::Mirrored;
 use super::tiers::Tier;
 use super::upkeep::Upkeep;
+use crate::positions::ChangeOffset;
 
 /// A database that did nothing since it was attached is cooled after this, not after `idle_after`:
 /// at start every database is attached in full for a moment, and descriptors are few.
@@ -44,7 +46,7 @@ struct Cold {
     watch: Watch,
     position: Position,
     peers: BTreeMap<NodeId, PeerTable>,
-    change_offset: u64,
+    change_offset: ChangeOffset,
     key: u32,
 }
 
@@ -190,7 +192,7 @@ impl Colds {
             let Some(cold) = id.and_then(|id| self.by_id.get(id)) else {
                 continue;
             };
-            if let Err(error) = alerts.add(key, &cold.watch) {
+            if let Err(error) = alerts.add(key, cold.watch.touched()) {
                 // It stays awake, and nothing is lost but some of the processor's time.
                 tracing::debug!(partition = %cold.name, %error, "it is swept instead");
             } else if cold.watch.committed() {
@@ -277,10 +279,10 @@ impl Host {
 
     /// Attaches a database at rest in full; `true` when it is attached now.
     pub fn warm(&mut self, id: PartitionId) -> bool {
-        let Some(mut cold) = self.lives.colds.take(id) else {
+        let Some(cold) = self.lives.colds.take(id) else {
             return self.lives.by_id.contains_key(&id);
         };
-        let options = options(&self.setup, cold.place);
+        let options = self.setup.places[cold.place].options();
         let log = DeltaLog::open(&self.setup.log_dir(id), log_limits(&self.setup));
         let opened = cold
             .watch
@@ -309,6 +311,7 @@ impl Host {
             change_offset: cold.change_offset,
             fenced: false,
             upkeep: Upkeep::new(self.now),
+            mirrored: Mirrored::default(),
         };
         self.lives.by_id.insert(id, live);
         self.lives.tiers.add(id, self.now);

@@ -267,6 +267,7 @@ impl Host {
             }
             (to, bytes) = (end, bytes + len);
         }
+        self.shipped(id, to);
         self.done(ticket, Ok(Outcome::Shipped { to, bytes }));
     }
 }

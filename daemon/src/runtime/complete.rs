@@ -35,6 +35,12 @@ impl Host {
         };
         let id = name.id();
         entry.tier = self.tier_of(id).map_or("", |tier| tier.word()).to_owned();
+        let lives = self.lives.by_id.get(&id).map(|live| live.place);
+        let copies = || self.copies.by_id.get(&id).map(|copy| copy.place);
+        let at = lives.or_else(|| self.lives.colds.place_of(id));
+        if let Some(place) = at.or_else(copies) {
+            entry.engine = self.setup.places[place].engine().word().to_owned();
+        }
         if let Some(place) = self.lives.colds.place_of(id) {
             entry.path = self.setup.places[place]
                 .live_path(&name)

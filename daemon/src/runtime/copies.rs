@@ -11,7 +11,7 @@ mod landing;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use io::engine::sqlite::shadow::Shadow;
+use io::engine::shadow::Shadow;
 use io::failpoint::{self, Step};
 use wal::frame::{Flags, Frame};
 use wal::message::{Attributes, HASHES_PER_MESSAGE_MAX, Message};
@@ -191,7 +191,7 @@ impl Host {
             ShadowOperation::Remap { epoch, position } => self.remap(ticket, epoch, position),
             ShadowOperation::Abandon => {
                 self.take_grant_back(ticket.partition);
-                self.lives.landing.remove(&ticket.partition);
+                self.forget_landing(ticket.partition);
                 self.with_shadow(ticket, |shadow| {
                     if shadow.landing_epoch().is_some() {
                         shadow.abandon_landing()?;
@@ -279,8 +279,8 @@ impl Host {
     fn create_shadow(&mut self, ticket: Ticket, page_size: u32, attributes: Attributes) {
         let id = ticket.partition;
         let Some(name) = self.name_of(id) else { return };
-        let Some(place) = self.setup.place_of(&name) else {
-            let reason = "no directory of databases is configured here".to_owned();
+        let Some(place) = self.setup.place_for(&name, attributes.engine) else {
+            let reason = format!("no [[engine.{}]] is configured here", attributes.engine);
             return self.done(ticket, Err(Failure::Refused(reason)));
         };
         let (setup, entry) = (Arc::clone(&self.setup), name.clone());

@@ -5,13 +5,12 @@
 //! -wal and -shm. A path that leads to a tombstone is not a database: it moved away.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use io::engine::sqlite::{Directory, DirectoryWatch, Hint};
+use io::engine::{Directory, DirectoryWatch, Hint, is_tombstone};
 use io::failpoint::{self, Step};
-use wal::{PartitionName, ShardIndex};
+use wal::{Engine, PartitionName, ShardIndex};
 
 use super::mail::{Mail, Mailbox};
 use super::setup::{Place, Setup};
@@ -24,6 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// One configured directory, as seen last.
 pub struct Seen {
+    engine: Engine,
     directory: Directory,
     watch: Option<DirectoryWatch>,
     known: BTreeSet<PartitionName>,
@@ -57,6 +57,7 @@ pub fn run(mut places: Vec<Seen>, shards: &[Mailbox], stop: &flume::Receiver<()>
 fn open(place: &Place) -> Option<Seen> {
     let config = &place.config;
     let opened = Directory::new(
+        config.engine,
         &config.dir,
         &config.pattern,
         config.recursive,
@@ -78,6 +79,7 @@ fn open(place: &Place) -> Option<Seen> {
                 .ok()
         });
     Some(Seen {
+        engine: config.engine,
         directory,
         watch,
         known: BTreeSet::new(),
@@ -114,7 +116,7 @@ impl Seen {
             return true;
         }
         let database = found.databases.first();
-        let is_there = database.is_some_and(|found| !is_tombstone(&found.path));
+        let is_there = database.is_some_and(|found| !is_tombstone(self.engine, &found.path));
         let below = path.strip_prefix(self.directory.path()).ok();
         let name = below.and_then(Path::to_str).and_then(PartitionName::new);
         name.is_none_or(|name| self.known.contains(&name) != is_there)
@@ -137,7 +139,7 @@ impl Seen {
         failpoint::reach(Step::RecoverFound);
         let mut there = BTreeSet::new();
         for found in listing.databases {
-            if is_tombstone(&found.path) {
+            if is_tombstone(self.engine, &found.path) {
                 continue;
             }
             if !self.known.contains(&found.name) {
@@ -177,13 +179,6 @@ impl Seen {
         }
         self.known = there;
     }
-}
-
-/// Both format versions are 3: nothing that SQLite opens.
-pub fn is_tombstone(path: &Path) -> bool {
-    let mut versions = [0; 2];
-    let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut versions, 18));
-    read.is_ok() && versions == [3, 3]
 }
 
 /// Sends an event to the shard that owns the partition.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io::durable::Attributes as FileAttributes;
-use io::engine::sqlite::shadow::{Shadow, ShadowPaths, ShadowSpec};
-use io::engine::sqlite::tombstone;
+use io::engine::shadow::{Shadow, ShadowPaths, ShadowSpec};
+use io::engine::tombstone;
 use io::failpoint::{self, Step};
 use wal::{PartitionId, PartitionName, Position, Span};
 
 use super::copies::Held;
 use super::host::Host;
-use super::lives::{Live, attach_and_scan, failure_of, options};
+use super::lives::{Live, attach_and_scan, failure_of};
 use super::pools::Where;
 use super::recover::mark_retired;
 use super::setup::Setup;
@@ -252,7 +252,7 @@ impl Host {
 /// Fences the live database of a partition that is not ours any more, if it is not yet.
 fn stop_writers(setup: &Setup, place: usize, name: &PartitionName) -> io::Result<()> {
     let path = setup.places[place].live_path(name);
-    let mut source = attach_and_scan(&path, &options(setup, place))?;
+    let mut source = attach_and_scan(&path, &setup.places[place].options())?;
     if source.is_fenced()? {
         return Ok(());
     }
@@ -271,9 +271,10 @@ fn bury(setup: &Setup, place: usize, name: &PartitionName) -> io::Result<()> {
     let live_path = place.live_path(name);
     let attributes = FileAttributes::of(&live_path)?;
     let mut remap = place.remap();
-    let left = remap.adopt_plain(name)?;
+    let left = remap.adopt_plain(name, place.engine())?;
     let generation = remap.allocate(name)?;
-    tombstone(&remap.path(generation, name), &attributes)?;
+    let grave = remap.path(generation, name);
+    tombstone(place.engine(), &grave, name.id(), &attributes)?;
     // Its name too, before a path leads to it: an open there must not find nothing, and make it.
     io::durable::sync_dir(&remap.dir(generation))?;
     failpoint::pass(Step::RetireTombstone)?;
@@ -297,7 +298,7 @@ fn reverse_shadow(
         source,
         ..
     } = live;
-    let attributes = FileAttributes::of(&source.paths().db)?;
+    let attributes = FileAttributes::of(source.path())?;
     let (page_size, page_count) = (source.page_size(), source.page_count());
     let spec = ShadowSpec {
         partition: id,
@@ -309,7 +310,7 @@ fn reverse_shadow(
     super::copies::write_name(&dir, &name)?;
     let file = super::copies::file_name(&name);
     let paths = ShadowPaths::new(&dir, file);
-    let seed = source.paths().db.clone();
+    let seed = source.path().to_owned();
     let read = Box::new(move |page: u32, into: &mut [u8]| source.read_page(page, into));
     let shadow = Shadow::from_live(&paths, &spec, position, page_count, read)
         .seed(seed)

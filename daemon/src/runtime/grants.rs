@@ -106,7 +106,7 @@ impl Host {
         let Some(live) = self.lives.by_id.get(&id) else {
             return;
         };
-        let (place, database) = (live.place, live.source.paths().db.clone());
+        let (place, database) = (live.place, live.source.path().to_owned());
         let epoch = live.position.epoch;
         self.grants.is_granted_soon(id);
         self.grant_served(id, place, database, epoch);

@@ -199,13 +199,13 @@ mod tests {
     use wal::Span;
 
     use super::*;
-    use crate::config::SqliteConfig;
+    use crate::config::EngineConfig;
 
     fn leases(dir: &std::path::Path, guarded: bool) -> Option<Leases> {
-        let config = SqliteConfig {
+        let config = EngineConfig {
             lease_guard: guarded,
             lease: Span::secs(1),
-            ..SqliteConfig::of(dir.to_owned())
+            ..EngineConfig::of(wal::Engine::Sqlite, dir.to_owned())
         };
         let place = Place::open(config).expect("a place");
         Leases::open(&[place]).expect("pages")

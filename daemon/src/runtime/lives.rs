@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use io::deltalog::{DeltaLog, DeltaLogLimits};
 use io::durable::Attributes as FileAttributes;
-use io::engine::sqlite::{Adopted, Change, Source, SourceOptions};
+use io::engine::{Adopted, Change, Options, Source};
 use io::failpoint::{self, Step};
 use io::throttle::{Rate, Throttle};
 use wal::delta::{DeltaHead, Encoder};
@@ -15,15 +15,17 @@ use wal::lsn::{Epoch, Lsn};
 use wal::message::Attributes;
 use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
 
-use super::ahead::{Landing, LandingState};
+use super::ahead::{Asked, Landing, LandingState};
 use super::compare::PeerTable;
 use super::grants;
 use super::host::Host;
+use super::mirrored::Mirrored;
 use super::pools::Where;
 use super::setup::Setup;
 use super::tiers::Tiers;
 use crate::effect::EngineOperation;
 use crate::event::{Attachment, Event, Failure, Outcome, Ticket};
+use crate::positions::ChangeOffset;
 
 /// Frames read in one poll while nothing is behind; a larger transaction is read whole.
 const POLL_FRAMES: usize = 64;
@@ -46,10 +48,11 @@ pub struct Live {
     pub log: DeltaLog,
     pub peers: BTreeMap<NodeId, PeerTable>,
     pub freeze: super::freeze::Freeze,
-    pub change_offset: u64,
+    pub change_offset: ChangeOffset,
     /// The fence is in place. The engine can't be asked once readers are refused.
     pub fenced: bool,
     pub upkeep: super::upkeep::Upkeep,
+    pub mirrored: Mirrored,
 }
 
 /// The attached databases of one shard.
@@ -110,7 +113,7 @@ struct Prepared {
     source: Source,
     log: DeltaLog,
     attributes: Attributes,
-    /// Where SQLite ends up.
+    /// The file itself.
     database: PathBuf,
 }
 
@@ -137,27 +140,21 @@ impl Host {
             let reason = format!("{name} is below no configured directory");
             return self.done(ticket, Err(Failure::Refused(reason)));
         };
+        let asked = Asked::Attach(ticket, epoch);
+        if self.lives.waits_for_landing(id, asked) {
+            return;
+        }
         let landed = match self.lives.landing.remove(&id) {
-            Some(Landing {
-                position,
-                state: LandingState::Underway { .. },
-            }) => {
-                let state = LandingState::Underway {
-                    asked: Some((ticket, epoch)),
-                };
-                self.lives.landing.insert(id, Landing { position, state });
-                return;
-            }
             Some(Landing {
                 position,
                 state: LandingState::Finished(source),
             }) => Some((position, source.map(|source| *source))),
-            None => None,
+            _ => None,
         };
         let setup = Arc::clone(&self.setup);
         let path = setup.places[place].live_path(&name);
         let limits = log_limits(&setup);
-        let (log_dir, options) = (setup.log_dir(id), options(&setup, place));
+        let (log_dir, options) = (setup.log_dir(id), setup.places[place].options());
         let (at, source) = landed.map_or((None, None), |(at, source)| (Some(at), source));
         let work = move || {
             let prepared = prepare(path, source, &log_dir, limits, &options)?;
@@ -208,8 +205,14 @@ impl Host {
             attributes: prepared.attributes,
             fenced: source.is_fenced().unwrap_or(true),
         };
-        let change_offset = position.lsn.0.wrapping_sub(u64::from(source.mark().change));
+        let counter = source.change_counter();
+        let change_offset = counter.map_or(ChangeOffset::default(), |change| {
+            ChangeOffset::between(position.lsn, change)
+        });
+        let mut mirrored = Mirrored::default();
+        mirrored.consumed(position.lsn, source.log_lsn());
         let live = Live {
+            mirrored,
             name,
             place,
             source,
@@ -295,9 +298,9 @@ impl Host {
         let Some(live) = self.lives.by_id.get_mut(&id) else {
             return;
         };
-        self.lives.tiers.took(change.commits);
+        self.lives.tiers.took(change.commits());
         let from = live.position;
-        let lsn = from.lsn.after(change.commits);
+        let lsn = from.lsn.after(change.commits());
         let to = Position {
             epoch: from.epoch,
             lsn,
@@ -308,8 +311,8 @@ impl Host {
             from,
             to,
             page_size: live.source.page_size(),
-            page_count: change.page_count,
-            flags: if change.rescan {
+            page_count: change.page_count(),
+            flags: if change.is_rescan() {
                 Flags::RESCAN
             } else {
                 Flags::NONE
@@ -346,6 +349,7 @@ impl Host {
         self.lives.encoded_bytes += bytes;
         live.source.consume(change);
         live.position = to;
+        live.mirrored.consumed(to.lsn, live.source.log_lsn());
         live.upkeep.on_commit(self.now);
         self.positions_consumed(id);
         self.happened(Event::Advanced {
@@ -374,8 +378,8 @@ impl Host {
             };
             let adopted = match scan {
                 Ok(Ok(scan)) => live.source.adopt(scan),
-                // The source asks again with its next poll.
-                _ => return,
+                // It asks again with its next poll.
+                _ => return live.source.scan_lost(),
             };
             match adopted {
                 Ok(Adopted::Ready) => {}
@@ -423,15 +427,16 @@ fn prepare(
     landed: Option<Source>,
     log_dir: &std::path::Path,
     limits: DeltaLogLimits,
-    options: &SourceOptions,
+    options: &Options,
 ) -> io::Result<Prepared> {
     let source = match landed {
         Some(source) => source,
         None => attach_and_scan(&path, options)?,
     };
-    let database = source.paths().db.clone();
+    let database = source.path().to_owned();
     let attributes = FileAttributes::of(&path)?;
     let attributes = Attributes {
+        engine: options.engine,
         mode: attributes.mode,
         uid: attributes.uid,
         gid: attributes.gid,
@@ -445,7 +450,7 @@ fn prepare(
     })
 }
 
-pub fn attach_and_scan(path: &std::path::Path, options: &SourceOptions) -> io::Result<Source> {
+pub fn attach_and_scan(path: &std::path::Path, options: &Options) -> io::Result<Source> {
     let mut source = Source::attach(path, options)?;
     let scan = source
         .scan()?
@@ -453,15 +458,6 @@ pub fn attach_and_scan(path: &std::path::Path, options: &SourceOptions) -> io::R
     match source.adopt(scan)? {
         Adopted::Ready => Ok(source),
         other => unreachable!("a first scan is only ready, not {other:?}"),
-    }
-}
-
-/// The engine's limits for a place.
-pub fn options(setup: &Setup, place: usize) -> SourceOptions {
-    let wal_bytes_max = setup.places[place].config.wal_bytes_max.0;
-    SourceOptions {
-        wal_bytes_max,
-        ..SourceOptions::default()
     }
 }
 

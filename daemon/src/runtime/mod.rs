@@ -14,7 +14,7 @@
 //! | [`errands`] | the coordinator's words and ours |
 //! | [`front`], [`complete`] | questions of people |
 //! | [`recover`], [`setup`] | what is found at start |
-//! | [`notes`], [`positions`] | the switch journal; how far everything has come |
+//! | [`notes`], [`positions`], [`mirrored`] | the switch journal; how far everything has come |
 //! | [`outside`] | peers, the switch journal, routes |
 //! | [`codecs`] | which codec each link uses |
 //! | [`meters`] | what is counted |
@@ -44,6 +44,7 @@ pub mod listen;
 pub mod lives;
 pub mod mail;
 pub mod meters;
+pub mod mirrored;
 pub mod notes;
 pub mod notices;
 pub mod outside;

@@ -10,7 +10,7 @@ use wal::lsn::Lsn;
 use wal::{PartitionId, Position};
 
 use super::host::Host;
-use crate::positions::{ChangeOffset, SLOT_LEN, Slot, encode_header};
+use crate::positions::{SLOT_LEN, Slot, encode_header};
 
 /// Slots by which the file grows.
 const GROW: u64 = 64;
@@ -99,7 +99,7 @@ impl Host {
         self.positions.change(id, |slot| {
             slot.epoch = position.epoch;
             slot.consumed = position.lsn;
-            slot.change_offset = ChangeOffset(offset);
+            slot.change_offset = offset;
         });
     }
 
@@ -124,6 +124,7 @@ impl Host {
 
     /// A peer acknowledged `lsn` of a live database.
     pub fn positions_acknowledged(&mut self, id: PartitionId, lsn: Lsn) {
+        self.mirrored(id, lsn);
         self.positions.change(id, |slot| {
             slot.applied_best = slot.applied_best.max(lsn);
             slot.durable_best = slot.durable_best.max(lsn);

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use io::commit::CommitOptions;
-use io::engine::sqlite::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
+use io::engine::is_tombstone;
+use io::engine::shadow::{Found, Opened, Shadow, ShadowPaths, Stage};
 use io::failpoint::{self, Step};
 use io::journal::Journal;
 use io::remap::Generation;
-use wal::{Epoch, PartitionId, PartitionName, Position, ShardIndex};
+use wal::{Engine, Epoch, PartitionId, PartitionName, Position, ShardIndex};
 
 use super::copies::{Held, file_name, read_name};
-use super::discover::is_tombstone;
 use super::notes::epoch_of;
 use super::setup::{Place, Setup};
 use crate::effect::Note;
@@ -77,6 +77,7 @@ fn open_generation(
     generation: Generation,
     landed: &mut Vec<(PartitionId, Note)>,
 ) -> Option<Recovered> {
+    let engine = setup.places[place].engine();
     let remap = setup.places[place].remap();
     let dir = remap.dir(generation);
     if is_retired(&dir) && !is_served(&setup.places[place], &dir) {
@@ -88,14 +89,14 @@ fn open_generation(
     let paths = ShadowPaths::new(&dir, file_name(&name));
     if remap.points_to(&name).ok()? == Some(generation) {
         drop(remap);
-        if let Some(note) = finish_landing(setup, &name, &paths) {
+        if let Some(note) = finish_landing(setup, engine, &name, &paths) {
             landed.push((name.id(), note));
         }
         return None;
     }
     drop(remap);
     let live = setup.places[place].live_path(&name);
-    if live.exists() && !is_tombstone(&live) {
+    if live.exists() && !is_tombstone(engine, &live) {
         // What is served, or has to be put away first, counts; a copy of before is left alone.
         return None;
     }
@@ -169,7 +170,12 @@ fn settle_landing(
 ///
 /// Returns the note. What can't be written now is still true: without it the landed copy would be
 /// taken for one that another node took over.
-fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) -> Option<Note> {
+fn finish_landing(
+    setup: &Setup,
+    engine: Engine,
+    name: &PartitionName,
+    paths: &ShadowPaths,
+) -> Option<Note> {
     let (epoch, position, settled) = match Shadow::stage(paths) {
         Ok(Stage::Landing { epoch, base }) => {
             let promoted = Shadow::mark_promoted(paths, epoch)
@@ -184,6 +190,11 @@ fn finish_landing(setup: &Setup, name: &PartitionName, paths: &ShadowPaths) -> O
         }
         Ok(_) | Err(_) => return None,
     };
+    if engine == Engine::Native
+        && let Err(error) = paths.drop_wal()
+    {
+        tracing::debug!(partition = %name, %error, "the -wal of a landed log stays");
+    }
     let note = Note::Landed { epoch, position };
     if let Err(error) = settled.and_then(|()| setup.notes.record(name.id(), note)) {
         tracing::warn!(partition = %name, %error, "the note of a landing is missing");

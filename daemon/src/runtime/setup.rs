@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use io::engine::{self, sqlite::SourceOptions};
 use io::remap::Remap;
-use wal::{PartitionId, PartitionName, ShardIndex, Time};
+use wal::{Engine, PartitionId, PartitionName, ShardIndex, Time};
 
 use super::leases::Leases;
 use super::notes::Notes;
 use super::positions::PositionsFile;
-use crate::config::{Config, SqliteConfig};
+use crate::config::{Config, EngineConfig};
 use crate::control::desk::Desk;
 use crate::control::routing::Routes;
 use crate::event::Event;
@@ -17,12 +18,12 @@ use crate::event::Event;
 /// A configured directory of databases.
 #[derive(Debug)]
 pub struct Place {
-    pub config: SqliteConfig,
+    pub config: EngineConfig,
     remap: Mutex<Remap>,
 }
 
 impl Place {
-    pub fn open(config: SqliteConfig) -> io::Result<Place> {
+    pub fn open(config: EngineConfig) -> io::Result<Place> {
         let remap = Remap::open(&config.dir, &config.generations)?;
         remap.clean_all()?;
         Ok(Place {
@@ -37,6 +38,21 @@ impl Place {
         self.remap
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.config.engine
+    }
+
+    /// How the engine attaches to what is here.
+    pub fn options(&self) -> engine::Options {
+        engine::Options {
+            engine: self.config.engine,
+            sqlite: SourceOptions {
+                wal_bytes_max: self.config.wal_bytes_max.0,
+                ..SourceOptions::default()
+            },
+        }
     }
 
     /// Where applications open `name`.
@@ -128,13 +144,29 @@ impl Setup {
     }
 
     /// The place where `name` has its live path: where a file or link of that name is, else the
-    /// first one whose pattern it could match.
+    /// first one.
     pub fn place_of(&self, name: &PartitionName) -> Option<usize> {
-        let there = self
-            .places
-            .iter()
-            .position(|place| place.live_path(name).symlink_metadata().is_ok());
+        let there = self.place_with(name, |_| true);
         there.or((!self.places.is_empty()).then_some(0))
+    }
+
+    /// The place for a copy of `name`: where one of its engine is, else the first one of the
+    /// engine.
+    pub fn place_for(&self, name: &PartitionName, engine: Engine) -> Option<usize> {
+        let there = self.place_with(name, |place| place.engine() == engine);
+        let first = || {
+            self.places
+                .iter()
+                .position(|place| place.engine() == engine)
+        };
+        there.or_else(first)
+    }
+
+    fn place_with(&self, name: &PartitionName, is: impl Fn(&Place) -> bool) -> Option<usize> {
+        let there = |place: &Place| place.live_path(name).symlink_metadata().is_ok();
+        self.places
+            .iter()
+            .position(|place| is(place) && there(place))
     }
 
     /// The partition at `path`, if the path is below a configured directory.

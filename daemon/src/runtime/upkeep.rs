@@ -68,7 +68,7 @@ impl Host {
         let Some(live) = self.lives.by_id.get_mut(&id) else {
             return;
         };
-        match live.source.yield_pin_if_asked(Instant::now()) {
+        match live.source.make_way(Instant::now()) {
             Ok(PinState::Dropped) => {
                 // Transactions may have been missed meanwhile; the audit finds out.
                 if let Err(error) = live.source.take_pin() {

@@ -145,6 +145,9 @@ pub struct PartitionReply {
     pub page_size: u32,
     pub pages: u64,
     pub bytes: u64,
+    /// `sqlite` or `native`; empty where there is no file of it.
+    #[serde(default)]
+    pub engine: String,
     /// `hot`, `warm`, `cold`, or empty where the database is not attached.
     pub tier: String,
     pub path: String,
@@ -360,6 +363,7 @@ mod tests {
             page_size: 4096,
             pages: 2,
             bytes: 8192,
+            engine: "sqlite".into(),
             tier: "hot".into(),
             path: "/srv/t.db".into(),
             shadows: vec![ShadowReply {
@@ -378,7 +382,7 @@ mod tests {
             serde_json::json!([{
                 "name": "t.db", "id": "00000000000000ff", "role": "owner", "owner": "node-a",
                 "epoch": 1, "lsn": 9, "digest": "0000000000000001", "page_size": 4096,
-                "pages": 2, "bytes": 8192, "tier": "hot", "path": "/srv/t.db",
+                "pages": 2, "bytes": 8192, "engine": "sqlite", "tier": "hot", "path": "/srv/t.db",
                 "shadows": [{"node": "node-b", "state": "streaming", "lsn": 8, "lag_lsn": 1,
                              "lag_bytes": 60, "ready": true}]
             }])

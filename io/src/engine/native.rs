@@ -3,18 +3,27 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`image`] | the log as pages: what deltas, fills and digests speak of |
-//! | [`source`] | a live log: what was committed, the freeze, the seal |
+//! | [`source`], `reading` | a live log: what was committed, as changes |
+//! | [`fence`] | the freeze and the seal |
+//! | [`watch`] | a log at rest |
 //! | [`scan`] | hashing every page off the tail's thread |
 //! | [`store`] | keys and values in a log: the log is the database |
 //! | [`view`] | a log by position, mapped, across switchovers |
+mod reading;
+
+pub mod fence;
 pub mod image;
 pub mod scan;
 pub mod source;
 pub mod store;
 pub mod view;
+pub mod watch;
 
+pub use fence::{FenceTask, LiftTask};
 pub use image::Image;
-pub use source::{Adopted, Change, FenceTask, Source};
+pub use scan::{Scan, ScanTask};
+pub use source::{Adopted, Change, Source};
+pub use watch::Watch;
 
 use crate::error::{Error, Kind};
 

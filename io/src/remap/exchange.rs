@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use wal::PartitionName;
+use wal::{Engine, PartitionName};
 
 use super::{Generation, Remap, SIBLINGS, TEMP_PREFIX, Target, file_name, refused};
 use crate::durable;
@@ -64,9 +64,9 @@ impl Remap {
     /// connections and new ones meet in the same inodes, then exchanges the path. The old names of
     /// the siblings stay. May be repeated: a path that leads to a generation is left alone.
     ///
-    /// Refused without -wal and -shm: a connection that opens between the links and the exchange
+    /// A SQLite database is refused without -wal and -shm: a connection that opens between the links and the exchange
     /// would make its own under the old name. Attach to the database first; attaching makes them.
-    pub fn adopt_plain(&mut self, name: &PartitionName) -> Result<Generation> {
+    pub fn adopt_plain(&mut self, name: &PartitionName, engine: Engine) -> Result<Generation> {
         let live = self.live_path(name)?;
         match self.target(name)? {
             Target::Generation(generation) => return Ok(generation),
@@ -74,10 +74,13 @@ impl Remap {
             Target::Nothing => return Err(refused("adopt", &live, "there is no such file")),
             Target::Foreign(what) => return Err(refused("adopt", &live, format!("is {what}"))),
         }
-        if let Some(missing) = SIBLINGS
-            .iter()
-            .find(|end| !with_suffix(&live, end).is_file())
-        {
+        let siblings = match engine {
+            Engine::Sqlite => &SIBLINGS[..],
+            // What lies beside a log is made when it is needed.
+            Engine::Native => &[],
+        };
+        let missing = |end: &&&str| !with_suffix(&live, end).is_file();
+        if let Some(missing) = siblings.iter().find(missing) {
             return Err(refused(
                 "adopt",
                 &live,
@@ -86,7 +89,7 @@ impl Remap {
         }
         let generation = self.allocate(name)?;
         let target = self.path(generation, name);
-        for end in [""].iter().chain(&SIBLINGS) {
+        for end in [""].iter().chain(siblings) {
             let (from, to) = (with_suffix(&live, end), with_suffix(&target, end));
             std::fs::hard_link(&from, &to).map_err(|e| Error::at("link", &from, e))?;
         }

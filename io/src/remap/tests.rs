@@ -1,5 +1,7 @@
 //! What the exchange promises, tried on real directories.
 
+use wal::Engine;
+
 use super::*;
 
 struct Place {
@@ -132,7 +134,7 @@ fn a_plain_file_is_adopted_with_the_same_inodes() {
     }
     let inode = std::fs::metadata(live.join("a.db")).expect("stat").ino();
     assert_eq!(place.remap.target(&db).expect("target"), Target::Plain);
-    let generation = place.remap.adopt_plain(&db).expect("adopt");
+    let generation = place.remap.adopt_plain(&db, Engine::Sqlite).expect("adopt");
     assert_eq!(
         place.remap.points_to(&db).expect("target"),
         Some(generation)
@@ -155,14 +157,23 @@ fn a_plain_file_is_adopted_with_the_same_inodes() {
             .expect("stat")
             .ino()
     );
-    assert_eq!(place.remap.adopt_plain(&db).expect("repeat"), generation);
+    assert_eq!(
+        place
+            .remap
+            .adopt_plain(&db, Engine::Sqlite)
+            .expect("repeat"),
+        generation
+    );
 }
 
 #[test]
 fn a_plain_file_without_its_siblings_is_not_adopted() {
     let mut place = place();
     std::fs::write(place.dir.path().join("live/a.db"), "plain").expect("write");
-    let error = place.remap.adopt_plain(&name("a.db")).expect_err("no -wal");
+    let error = place
+        .remap
+        .adopt_plain(&name("a.db"), Engine::Sqlite)
+        .expect_err("no -wal");
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.reason.contains("-wal"), "{error}");
 }

@@ -30,6 +30,8 @@ pub enum By {
     StartWithoutShadow,
     /// The owner starts without its log of deltas: its shadows are compared with it.
     OwnerWithoutLog,
+    /// A move of a native log.
+    LogMove,
 }
 
 /// The place of a step. A `match`, so that a new step does not compile without one.
@@ -98,6 +100,7 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RecoverSettled
         | Step::RecoverFound
         | Step::RecoverStarted => (At::Shadow, By::Start),
+        Step::RemapLogWritten => (At::Shadow, By::LogMove),
         Step::RecoverLanding => (At::Shadow, By::StartAfterExchange),
         Step::RecoverRemoved => (At::Owner, By::StartWithOldCopies),
     }

@@ -398,6 +398,12 @@ impl Drop for Unlock<'_> {
     }
 }
 
+/// Whether a file begins as the control page of a log does.
+pub fn is_log(file: &File) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC
+}
+
 /// `path` with more at the end of its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

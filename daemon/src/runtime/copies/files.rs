@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use io::durable;
-use io::engine::sqlite::shadow::{Attributes as FileAttributes, Shadow, ShadowPaths, ShadowSpec};
+use io::engine::shadow::{Attributes as FileAttributes, Shadow, ShadowPaths, ShadowSpec};
 use io::remap::Generation;
 use wal::PartitionName;
 use wal::message::Attributes;

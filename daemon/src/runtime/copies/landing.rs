@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use io::engine::sqlite::Source;
-use io::engine::sqlite::shadow::Shadow;
+use io::engine::Source;
+use io::engine::shadow::Shadow;
 use io::failpoint::{self, Step};
 use io::remap::Target;
 use wal::lsn::Epoch;
-use wal::{PartitionId, PartitionName, Position};
+use wal::{Engine, PartitionId, PartitionName, Position};
 
-use super::super::ahead::Landing;
+use super::super::ahead::{Asked, Landing};
 use super::super::grants;
 use super::super::host::Host;
-use super::super::lives::{failure_of, options};
+use super::super::lives::failure_of;
 use super::super::pools::Where;
 use super::super::setup::Place;
 use crate::effect::Note;
@@ -74,10 +74,17 @@ impl Host {
         }
         let path = shadow.paths().database().to_owned();
         let (hashes, frame) = (shadow.hashes().to_vec(), shadow.wal_frames());
-        let limits = options(&self.setup, copy.place);
+        let options = self.setup.places[copy.place].options();
+        let log = match options.engine {
+            Engine::Sqlite => None,
+            Engine::Native => Some(shadow.log_task(epoch)),
+        };
         self.lives.landing.insert(id, Landing::underway(position));
         let work = move || {
-            let source = Source::attach_known(&path, &limits, hashes, frame)?;
+            if let Some(task) = log {
+                task?.run()?;
+            }
+            let source = Source::attach_landed(&path, &options, hashes, frame)?;
             failpoint::pass(Step::RemapAttached)?;
             Ok::<Source, io::Error>(source)
         };
@@ -94,13 +101,18 @@ impl Host {
         });
     }
 
-    pub(super) fn remap(&mut self, ticket: Ticket, epoch: Epoch, position: Position) {
+    pub fn remap(&mut self, ticket: Ticket, epoch: Epoch, position: Position) {
         let id = ticket.partition;
         let Some(copy) = self.copies.by_id.get_mut(&id) else {
             return;
         };
         let (name, generation) = (copy.name.clone(), copy.held.generation);
         let place = copy.place;
+        let engine = self.setup.places[place].engine();
+        let asked = Asked::Remap(ticket, epoch, position);
+        if engine == Engine::Native && self.lives.waits_for_landing(id, asked) {
+            return;
+        }
         let Some(shadow) = &mut copy.held.shadow else {
             return;
         };
@@ -118,6 +130,14 @@ impl Host {
             None => shadow
                 .settle(position)
                 .and_then(|()| land_now(shadow, epoch)),
+        };
+        let landing = self.lives.landing.get(&id);
+        let ready = match engine {
+            // It was made a log before it was attached.
+            Engine::Native if !landing.is_some_and(Landing::is_attached) => {
+                ready.and_then(|()| shadow.become_log(epoch).map(drop))
+            }
+            _ => ready,
         };
         let database = self.setup.places[place].remap().path(generation, &name);
         let exchanged = ready.and_then(|()| {
@@ -141,13 +161,18 @@ impl Host {
         let Some(shadow) = copy.held.shadow else {
             return;
         };
+        let paths = shadow.paths().clone();
         // Until the note is durable the copy itself tells a start that it landed: the shard's own
         // note is written by another thread, and may come later.
         let settle = move || {
             setup.places[place].remap().sync_dir(&name)?;
             failpoint::pass(Step::RemapDirSynced)?;
             setup.notes.record(id, Note::Landed { epoch, position })?;
-            shadow.promote(epoch)
+            shadow.promote(epoch)?;
+            match engine {
+                Engine::Sqlite => Ok(()),
+                Engine::Native => paths.drop_wal(),
+            }
         };
         self.offload(Where::Disk, settle, move |_, settled| {
             if let Ok(Err(error)) = settled {

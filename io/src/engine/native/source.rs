@@ -3,45 +3,66 @@
 //! Invariants: nothing above the commit word is read; a change ends where a group ends; what was
 //! not consumed is held, so it can be read again and a fill can read any page of the position.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wal::delta::PageEdit;
 use wal::digest::PageHash;
-use wal::log::control::boottime;
-use wal::log::saved::Run;
+use wal::log::saved::{Ownership, Run};
 use wal::log::segment::Slots;
 use wal::log::{Control, Scanner, Word};
 use wal::{Digest, Lsn};
 
-use super::image::{Held, Image, PAGE};
+use super::image::{Image, PAGE};
+use super::reading::Reading;
 use super::scan::{Scan, ScanTask};
 use crate::engine::change::{self, Changed};
+use crate::engine::names::{self, Identity};
 use crate::engine::table::Table;
 use crate::error::{Error, Kind, Result};
 
-/// A freeze ends by itself after this, should we be stopped; if we die it ends at once.
-const FREEZE_MAX: Duration = Duration::from_secs(30);
 /// How long an attachment waits for the one before.
 const TAIL_MAX: Duration = Duration::from_millis(500);
 
 /// A log that is attached.
 #[derive(Debug)]
 pub struct Source {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     scanner: Scanner<Arc<Control>>,
     slots: Slots,
-    image: Image,
-    table: Option<Table>,
+    pub(super) image: Image,
+    pub(super) table: Option<Table>,
     /// Why a scan must come before anything more can be read.
     lost: Option<String>,
     scanning: bool,
-    frozen: Option<Word>,
+    pub(super) frozen: Option<Word>,
+    pub(super) name: Name,
     /// Locked while we tail.
-    _tail: File,
+    pub(super) tail: File,
+}
+
+/// The name that was attached, and the file it led to.
+#[derive(Debug)]
+pub(super) struct Name {
+    given: PathBuf,
+    identity: Identity,
+}
+
+impl Name {
+    fn of(path: &Path) -> Result<Name> {
+        let meta = std::fs::metadata(path).map_err(|error| Error::at("stat", path, error))?;
+        Ok(Name {
+            given: path.to_owned(),
+            identity: names::identity(&meta),
+        })
+    }
+
+    /// `Fatal` if the name leads elsewhere by now.
+    pub(super) fn verify(&self) -> Result<()> {
+        names::same(&self.given, self.identity)
+    }
 }
 
 /// Groups that were read and are yet to be consumed.
@@ -50,11 +71,11 @@ pub struct Change {
     /// How many; what the position's Lsn grows by. At least 1.
     pub commits: u64,
     pub page_count: u32,
-    image: Image,
-    digest: Digest,
+    pub(super) image: Image,
+    pub(super) digest: Digest,
     /// Where the images of pages lie; the first one is of zeros.
-    bytes: Vec<u8>,
-    pages: Vec<Changed>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) pages: Vec<Changed>,
 }
 
 impl Change {
@@ -85,24 +106,61 @@ pub enum Adopted {
 impl Source {
     /// Joins the log at `path` as the one who tails it.
     pub fn attach(path: &Path) -> Result<Source> {
+        let name = Name::of(path)?;
         let control = Arc::new(Control::open(path)?);
         let tail = take_tail(&control)?;
+        // A sidecar that died between the two stores of a seal is no reason to take it back, and
+        // what others are told of a seal has to be true after a power cut as well.
+        if control.word().sealed && !control.saved::<Ownership>()?.sealed {
+            control.save_seal()?;
+        }
         // Held before it is looked at, so that nothing of it is used again in between.
         control.set_hold(control.saved::<Run>()?.first);
-        let mut slots = control.slots()?;
-        let image = at_present(&control, &mut slots)?;
+        let image = at_present(&control, &mut control.slots()?)?;
+        Source::resume(control, name, image, None, tail)
+    }
+
+    /// Goes on where the log is held.
+    pub(super) fn resume(
+        control: Arc<Control>,
+        name: Name,
+        image: Image,
+        table: Option<Table>,
+        tail: File,
+    ) -> Result<Source> {
         let scanner = Scanner::from(Arc::clone(&control), image.lsn)?;
         Ok(Source {
+            slots: control.slots()?,
             control,
             scanner,
-            slots,
             image,
-            table: None,
+            table,
             lost: None,
             scanning: false,
             frozen: None,
-            _tail: tail,
+            name,
+            tail,
         })
+    }
+
+    /// Attaches to a shadow that has just landed, whose pages have `hashes`. `Retry` if the log is
+    /// another by now: only a scan helps.
+    pub fn attach_known(path: &Path, hashes: Vec<PageHash>) -> Result<Source> {
+        let mut source = Source::attach(path)?;
+        let state = PageHash::of(1, &source.image.state_page());
+        // Page 1 says where the log begins and ends: what it holds in between follows.
+        if hashes.first() != Some(&state) {
+            let subject = source.control.path().display().to_string();
+            let reason = "it is not at the position of the shadow";
+            return Err(Error::new(Kind::Retry, "attach to", subject, reason));
+        }
+        source.table = Some(Table::new(hashes));
+        Ok(source)
+    }
+
+    /// Whether the name that was attached still leads to this log; `Fatal` if not.
+    pub fn verify_names(&self) -> Result<()> {
+        self.name.verify()
     }
 
     pub fn control(&self) -> &Arc<Control> {
@@ -199,7 +257,7 @@ impl Source {
             self.scanner = Scanner::from(Arc::clone(&self.control), self.image.lsn)?;
         }
         let mut reading = Reading::new(self.image.clone());
-        while reading.bytes.len() <= limit.max(1) * PAGE {
+        while reading.len() <= limit.max(1) * PAGE {
             match self.scanner.next_group() {
                 Ok(Some(group)) => reading.take(group, &mut self.slots)?,
                 Ok(None) => break,
@@ -239,70 +297,9 @@ impl Source {
         self.image = image;
     }
 
-    /// Makes appends wait, for as long as we live and at most [`FREEZE_MAX`].
-    pub fn freeze(&mut self) -> Result<()> {
-        match self.control.freeze(boottime() + FREEZE_MAX) {
-            Ok(frozen) => self.frozen = Some(frozen),
-            Err(_) => return Err(self.refused("freeze", "it is sealed")),
-        }
-        // The page is written to while nobody waits for it.
-        self.control.warm();
-        Ok(())
-    }
-
-    pub fn is_frozen(&self) -> bool {
-        self.frozen.is_some()
-    }
-
-    /// Lets appends go on as if nothing had been.
-    pub fn thaw(&mut self) {
-        if self.frozen.take().is_some() {
-            self.control.thaw();
-        }
-    }
-
-    /// The seal; run it on a thread that may wait for the disk.
-    pub fn fence(&mut self) -> Result<FenceTask> {
-        let frozen = self.frozen.take();
-        let frozen = frozen.ok_or_else(|| self.refused("seal", "it is not frozen"))?;
-        let control = Arc::clone(&self.control);
-        Ok(FenceTask { control, frozen })
-    }
-
-    /// Takes back a seal that nobody was told of.
-    pub fn lift_fence(&mut self) -> Result<()> {
-        self.frozen = None;
-        self.control.unseal()?;
-        Ok(())
-    }
-
-    pub fn is_fenced(&self) -> bool {
-        self.control.word().sealed
-    }
-
-    fn refused(&self, op: &'static str, reason: &str) -> Error {
+    pub(super) fn refused(&self, op: &'static str, reason: &str) -> Error {
         let subject = self.control.path().display().to_string();
         Error::new(Kind::Refused, op, subject, reason)
-    }
-}
-
-/// The seal of a frozen log.
-#[derive(Debug)]
-pub struct FenceTask {
-    control: Arc<Control>,
-    frozen: Word,
-}
-
-impl FenceTask {
-    /// Seals exactly what was frozen, durably. `Retry`: the freeze had ended before; nothing was
-    /// done.
-    pub fn run(self) -> Result<Lsn> {
-        if self.control.seal_at(self.frozen).is_err() {
-            let subject = self.control.path().display().to_string();
-            let reason = "the freeze was over: somebody appended meanwhile";
-            return Err(Error::new(Kind::Retry, "seal", subject, reason));
-        }
-        Ok(self.control.save_seal()?.lsn)
     }
 }
 
@@ -333,128 +330,4 @@ fn at_present(control: &Control, slots: &mut Slots) -> Result<Image> {
 fn differing(one: &[PageHash], other: &[PageHash]) -> usize {
     let both = one.iter().zip(other).filter(|(a, b)| a != b).count();
     both + one.len().abs_diff(other.len())
-}
-
-/// Groups while they are read: the image that they make, and the pages that they change.
-struct Reading {
-    image: Image,
-    bytes: Vec<u8>,
-    pages: BTreeMap<u32, usize>,
-    commits: u64,
-}
-
-impl Reading {
-    fn new(image: Image) -> Reading {
-        Reading {
-            image,
-            bytes: vec![0; PAGE],
-            pages: BTreeMap::new(),
-            commits: 0,
-        }
-    }
-
-    fn take(&mut self, group: wal::log::scanner::Group<'_>, slots: &mut Slots) -> Result<()> {
-        let (header, layout) = (group.header, &self.image.layout);
-        let number = layout.number(header.lsn);
-        if !self.image.segments.contains_key(&number) {
-            self.enter(number, header.after, slots)?;
-        }
-        let Some(first) = self.image.page_at(header.lsn) else {
-            unreachable!("its segment was entered");
-        };
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(group.bytes());
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(PAGE), 0);
-        for (index, at) in (at..self.bytes.len()).step_by(PAGE).enumerate() {
-            self.pages.insert(first + index as u32, at);
-        }
-        self.image.lsn = header.end();
-        let segments = Arc::make_mut(&mut self.image.segments);
-        if let Some(held) = segments.get_mut(&number) {
-            held.end = header.end();
-        }
-        self.commits += 1;
-        Ok(())
-    }
-
-    /// The log goes on in a segment of its own slot, whose other pages are zeros.
-    fn enter(&mut self, number: u64, after: Lsn, slots: &mut Slots) -> Result<()> {
-        let Some(slot) = slots.find(number)? else {
-            let subject = self.image.layout.path.display().to_string();
-            let reason = format!("segment {number} is missing in it");
-            return Err(Error::new(Kind::Corrupt, "read", subject, reason));
-        };
-        let segments = Arc::make_mut(&mut self.image.segments);
-        if let Some(held) = segments.get_mut(&(number - 1)) {
-            held.end = after;
-        }
-        // What the slot held before was released; it is not read any more.
-        segments.retain(|_, held| held.slot != slot);
-        segments.insert(number, Held { slot, end: after });
-        for page in self.image.pages_of(slot) {
-            self.pages.insert(page, 0);
-        }
-        let head = self.bytes.len();
-        self.bytes
-            .extend_from_slice(&self.image.layout.head(number));
-        self.pages.insert(self.image.page_of(slot, 0), head);
-        Ok(())
-    }
-
-    /// Segments below `first` are not kept any more: their pages are zeros.
-    fn release(&mut self, first: Lsn) {
-        let first = first.min(self.image.lsn);
-        if first <= self.image.first {
-            return;
-        }
-        self.image.first = first;
-        let keep = self.image.layout.number(first);
-        let gone: Vec<Held> = self.image.segments.range(..keep).map(|(_, h)| *h).collect();
-        Arc::make_mut(&mut self.image.segments).retain(|number, _| *number >= keep);
-        for held in gone {
-            for page in self.image.pages_of(held.slot) {
-                self.pages.insert(page, 0);
-            }
-        }
-    }
-
-    fn finish(mut self, old: &Image, table: &Table) -> Change {
-        let page_count = self.image.page_count();
-        for page in table.page_count() + 1..=page_count {
-            self.pages.entry(page).or_insert(0);
-        }
-        let (before, after) = (self.bytes.len(), self.bytes.len() + PAGE);
-        self.bytes.extend_from_slice(&old.state_page());
-        self.bytes.extend_from_slice(&self.image.state_page());
-        self.pages.insert(1, after);
-        self.pages.remove(&Image::gap());
-        drop(self.pages.split_off(&(page_count + 1)));
-        let mut digest = table.digest();
-        for page in page_count + 1..=table.page_count() {
-            digest = digest.replace(table.get(page), PageHash::ABSENT);
-        }
-        let mut pages = Vec::with_capacity(self.pages.len());
-        for (page, at) in self.pages {
-            let hash = PageHash::of(page, &self.bytes[at..at + PAGE]);
-            if at == 0 && table.get(page) == hash {
-                continue;
-            }
-            digest = digest.replace(table.get(page), hash);
-            pages.push(Changed {
-                page,
-                hash,
-                before: (page == 1).then_some(before),
-                after: at,
-            });
-        }
-        Change {
-            commits: self.commits.max(1),
-            page_count,
-            image: self.image,
-            digest,
-            bytes: self.bytes,
-            pages,
-        }
-    }
 }

@@ -4,7 +4,6 @@
 //! SQLite resolves symbolic links before it derives the names of the `-wal` and `-shm`, so the
 //! siblings lie beside the real file.
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::path::{Path, PathBuf};
 use wal::sqlite::{WAL_FRAME_HEADER_LEN, frame_offset};
 
 use crate::durable;
+use crate::engine::names::{Identity, identity, same, sibling};
 use crate::error::{Error, Kind, Result};
 
 /// Where the files of a database are.
@@ -48,13 +48,6 @@ impl Paths {
     }
 }
 
-/// `path` with `suffix` behind its whole name.
-pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 /// The open database and WAL. Reads and writes go by offset and need no lock of ours.
 #[derive(Debug)]
 pub struct Files {
@@ -64,8 +57,6 @@ pub struct Files {
     pub(super) page_size: u32,
     identities: [Identity; 2],
 }
-
-pub(super) type Identity = (u64, u64);
 
 impl Files {
     pub(super) fn new(paths: Paths, db: File, wal: File, page_size: u32) -> Result<Files> {
@@ -154,28 +145,6 @@ impl Files {
     }
 }
 
-/// Whether `path` still names the file of `identity`.
-pub(super) fn same(path: &Path, identity: Identity) -> Result<()> {
-    let reason = match std::fs::metadata(path) {
-        Ok(meta) if self::identity(&meta) == identity => return Ok(()),
-        Ok(_) => "the file was replaced while it was attached; attach again",
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            "the file was deleted while it was attached; attach again"
-        }
-        Err(e) => return Err(Error::at("stat", path, e)),
-    };
-    Err(Error::new(
-        Kind::Fatal,
-        "keep",
-        path.display().to_string(),
-        reason,
-    ))
-}
-
-pub(super) fn identity(meta: &Metadata) -> Identity {
-    (meta.dev(), meta.ino())
-}
-
 /// Opens `path`, creating it with the database's mode and owner as SQLite would, so that the
 /// application can open it as well.
 pub(super) fn open_sibling(path: &Path, db: &Metadata) -> Result<File> {
@@ -191,30 +160,4 @@ pub(super) fn open_sibling(path: &Path, db: &Metadata) -> Result<File> {
         let _ = fchown(&file, Some(db.uid()), Some(db.gid()));
     }
     Ok(file)
-}
-
-/// `path` with links followed, if it ends in one of `dirs`; refused otherwise. `dirs` are the
-/// configured directories and their generations.
-pub fn resolve_inside(dirs: &[&Path], path: &Path) -> Result<PathBuf> {
-    let real = path
-        .canonicalize()
-        .map_err(|e| Error::at("resolve", path, e))?;
-    for dir in dirs {
-        let dir = dir
-            .canonicalize()
-            .map_err(|e| Error::at("resolve", dir, e))?;
-        if real.starts_with(&dir) {
-            return Ok(real);
-        }
-    }
-    let reason = format!(
-        "it leads to {}, outside of the configured directories",
-        real.display()
-    );
-    Err(Error::new(
-        Kind::Refused,
-        "follow",
-        path.display().to_string(),
-        reason,
-    ))
 }

@@ -12,44 +12,32 @@
 //! | [`scan`] | hashing a whole database off the tail's thread |
 //! | [`pin`], `gate` | keeping the WAL readable; who of us may write |
 //! | [`checkpoint`] | copying the WAL into the database and restarting it |
-//! | [`fence`], `append`, [`tombstone`] | stopping writers: for a moment, for good, for ever |
-//! | [`discover`], [`hint`] | which databases a directory holds, and when to look again |
-//! | [`watch`], [`alert`] | ten thousand databases at a glance, and which of them stirs |
-//! | [`shadow`] | the copy of a partition: filled, followed, landed |
+//! | [`fence`], `append` | stopping writers: for a moment, for good |
+//! | [`watch`] | one descriptor and one mapped page for a database at rest |
 mod append;
 mod gate;
-mod inotify;
 mod open;
 mod recover;
 mod tail;
 
-pub mod alert;
 pub mod change;
 pub mod checkpoint;
-pub mod discover;
 pub mod fence;
 pub mod files;
-pub mod hint;
 pub mod locks;
 pub mod pin;
 pub mod scan;
-pub mod shadow;
 pub mod shm;
 pub mod source;
 pub mod table;
-pub mod tombstone;
 pub mod watch;
 
-pub use alert::Alerts;
 pub use change::{Change, Mark};
 pub use checkpoint::{CheckpointTask, Checkpointed, Obstacle};
-pub use discover::{Directory, Found, Listing};
 pub use fence::{FenceTask, FreezeTask, fence_state};
-pub use files::{Paths, resolve_inside, sibling};
-pub use hint::{DirectoryWatch, Hint};
+pub use files::Paths;
 pub use pin::PinState;
 pub use scan::{Adopted, SavedTable, Scan, ScanTask};
 pub use source::{Source, SourceOptions};
 pub use table::Table;
-pub use tombstone::tombstone;
-pub use watch::{Sweeper, Watch};
+pub use watch::Watch;

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use map::Mapping;
@@ -266,6 +266,11 @@ impl Shm {
     }
 
     /// Device and inode.
+    /// Where the change counter lies, for as long as this lives.
+    pub(in crate::engine) fn change_address(&self) -> *const AtomicU32 {
+        self.head().address(CHANGE_AT)
+    }
+
     pub(super) fn identity(&self) -> (u64, u64) {
         self.identity
     }

@@ -54,7 +54,7 @@ impl Default for SourceOptions {
 #[derive(Debug)]
 pub struct Source {
     pub(super) files: Arc<Files>,
-    pub(super) shm: Arc<Shm>,
+    pub(in crate::engine) shm: Arc<Shm>,
     pub(super) gate: Arc<Gate>,
     pub(super) options: SourceOptions,
     pub(super) pin: Pin,

@@ -5,17 +5,16 @@
 //! locked and the WAL not pinned. What was known when it was last attached in full is kept, and
 //! the audit says at the next attachment whether anything was missed.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::files::{self, Identity, Paths};
+use super::files::Paths;
 use super::open;
 use super::scan::SavedTable;
-use super::shm::{CHANGE_AT, Pulse, Shm};
+use super::shm::{Pulse, Shm};
 use super::source::{Source, SourceOptions, pulse_of};
 use super::table::Table;
+use crate::engine::names::{self, Identity};
 use crate::error::Result;
 
 /// A database of which only changes are noticed.
@@ -23,8 +22,8 @@ use crate::error::Result;
 pub struct Watch {
     paths: Box<Paths>,
     db: Identity,
-    shm: Arc<Shm>,
-    seen: Pulse,
+    pub(in crate::engine) shm: Arc<Shm>,
+    pub(in crate::engine) seen: Pulse,
     kept: Option<Box<SavedTable>>,
 }
 
@@ -54,7 +53,7 @@ impl Watch {
     }
 
     /// Whether anything was committed since [`Watch::see`]; a WAL that was only emptied does not
-    /// count, as it does not for a [`Sweeper`].
+    /// count, as it does not for a [`crate::engine::Sweeper`].
     pub fn committed(&self) -> bool {
         self.shm.pulse().change != self.seen.change
     }
@@ -79,8 +78,8 @@ impl Watch {
     /// Whether the names still lead to the same files; see [`Source::verify_names`]. SQLite itself
     /// deletes the `-wal` and `-shm` of a database that its last connection closes.
     pub fn verify_names(&self) -> Result<()> {
-        files::same(&self.paths.given, self.db)?;
-        files::same(&self.paths.shm, self.shm.identity())
+        names::same(&self.paths.given, self.db)?;
+        names::same(&self.paths.shm, self.shm.identity())
     }
 
     /// Attaches in full to what is at the path now. If a table was kept, the source stands where it
@@ -120,78 +119,5 @@ impl Source {
             seen,
             kept,
         })
-    }
-}
-
-/// Looks at many databases at once: their change counters' addresses lie side by side, so a sweep
-/// costs one load from each mapped page and nothing else.
-#[derive(Debug, Default)]
-pub struct Sweeper {
-    places: Vec<Place>,
-    /// Keeps the mappings alive; same order.
-    shms: Vec<Arc<Shm>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    change: *const AtomicU32,
-    seen: u32,
-    key: u32,
-}
-
-// SAFETY: the pointers lead into mappings that `shms` keeps alive and that are `Sync`.
-unsafe impl Send for Sweeper {}
-
-impl Sweeper {
-    /// Adds a database under `key`, as seen now.
-    pub fn add(&mut self, key: u32, watch: &Watch) {
-        self.push(key, &watch.shm, watch.seen.change);
-    }
-
-    /// Adds a fully attached database under `key`.
-    pub fn add_source(&mut self, key: u32, source: &Source) {
-        self.push(key, &source.shm, source.mark.change);
-    }
-
-    fn push(&mut self, key: u32, shm: &Arc<Shm>, seen: u32) {
-        self.places.push(Place {
-            change: shm.head().address(CHANGE_AT),
-            seen,
-            key,
-        });
-        self.shms.push(Arc::clone(shm));
-    }
-
-    /// Removes what was added under `key`.
-    pub fn remove(&mut self, key: u32) {
-        while let Some(index) = self.places.iter().position(|place| place.key == key) {
-            self.places.swap_remove(index);
-            self.shms.swap_remove(index);
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.places.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-
-    /// Calls `hit` with the key of each database that committed since the last sweep.
-    pub fn sweep(&mut self, hit: impl FnMut(u32)) {
-        self.sweep_part(0..self.places.len(), hit);
-    }
-
-    /// [`Sweeper::sweep`] of some of them, by their place in a row that removals change.
-    pub fn sweep_part(&mut self, part: Range<usize>, mut hit: impl FnMut(u32)) {
-        for place in self.places.get_mut(part).unwrap_or_default() {
-            // SAFETY: `shms` holds the mapping that the address lies in.
-            let change = unsafe { &*place.change }.load(Ordering::Acquire);
-            if change != place.seen {
-                place.seen = change;
-                hit(place.key);
-            }
-        }
     }
 }

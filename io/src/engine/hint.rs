@@ -95,7 +95,7 @@ fn hint(dirs: &mut HashMap<i32, PathBuf>, event: Event<'_>) -> Hint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sqlite::Listing;
+    use crate::engine::Listing;
     use std::path::Path;
 
     fn names(listing: &Listing) -> Vec<&str> {
@@ -114,7 +114,8 @@ mod tests {
     fn new_and_vanished_files_are_hinted_at() {
         let root = tempfile::tempdir().expect("a directory");
         let dir = root.path().canonicalize().expect("real");
-        let directory = Directory::new(&dir, "*.db", true, &dir.join(".gen")).expect("a directory");
+        let directory = Directory::new(wal::Engine::Sqlite, &dir, "*.db", true, &dir.join(".gen"))
+            .expect("a directory");
         let mut watch = DirectoryWatch::new(&directory).expect("watch");
         assert_eq!(watch.hints().expect("read"), []);
         touch(&dir.join("a.db"));

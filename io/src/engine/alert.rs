@@ -1,15 +1,15 @@
-//! Alerts that somebody writes to the WAL of a database at rest, by inotify: what sleeps costs
+//! Alerts that somebody writes to the log of a partition at rest, by inotify: what sleeps costs
 //! nothing.
 //!
-//! A commit is written to the WAL before it is published in the WAL-index, perhaps much earlier,
+//! A commit is written to the log before it is published in mapped memory, perhaps much earlier,
 //! and the kernel's queue may overflow: an alert only says which database to look at for a while.
 //! The look itself is [`super::watch`]'s, and the caller looks at everybody now and then besides.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use super::inotify::Inotify;
-use super::watch::Watch;
 use crate::error::Result;
 
 /// A WAL that is written to, truncated, deleted or moved away.
@@ -37,10 +37,10 @@ impl Alerts {
         self.inotify.fd()
     }
 
-    /// Listens to a database. What was written before is not told: look at it once afterwards.
+    /// Listens to the file that commits are written to. What was written before is not told: look at it once afterwards.
     /// Fails when the user's share of watches (fs.inotify.max_user_watches) is used up.
-    pub fn add(&mut self, key: u32, watch: &Watch) -> Result<()> {
-        let id = self.inotify.add(&watch.paths().wal, MASK)?;
+    pub fn add(&mut self, key: u32, touched: &Path) -> Result<()> {
+        let id = self.inotify.add(touched, MASK)?;
         self.keys.insert(id, key);
         self.ids.insert(key, id);
         Ok(())

@@ -1,17 +1,18 @@
-//! Which databases a configured directory holds.
+//! Which partitions of an engine a configured directory holds.
 //!
-//! Never taken for a database: SQLite's own siblings (`-wal`, `-shm`, `-journal`), pages of leases
-//! (`-lease`), the generations directory, and names that begin with a dot. A symbolic link is
-//! followed if it ends inside the directory or its generations.
+//! Never taken for one: SQLite's own siblings (`-wal`, `-shm`, `-journal`), pages of leases
+//! (`-lease`), files of that name that do not begin as a log does where logs are looked for, the
+//! generations directory, and names that begin with a dot. A symbolic link is followed if it ends
+//! inside the directory or its generations.
 
-use std::fs::DirEntry;
+use std::fs::{DirEntry, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
-use wal::PartitionName;
+use wal::{Engine, PartitionName};
 
-use super::files::resolve_inside;
+use super::names::resolve_inside;
 use crate::error::{Error, Kind, Result};
 
 /// The most databases of one directory; the kernel allows a process 65,530 mappings.
@@ -22,6 +23,7 @@ const DEPTH_MAX: usize = 16;
 /// A configured directory.
 #[derive(Debug)]
 pub struct Directory {
+    engine: Engine,
     dir: PathBuf,
     generations: PathBuf,
     matcher: GlobMatcher,
@@ -48,9 +50,10 @@ pub struct Listing {
 }
 
 impl Directory {
-    /// Databases in `dir` whose file name matches `pattern`, or whose path below `dir` does where
+    /// Partitions in `dir` whose file name matches `pattern`, or whose path below `dir` does where
     /// the pattern has a `/`. `generations` need not exist yet.
     pub fn new(
+        engine: Engine,
         dir: &Path,
         pattern: &str,
         recursive: bool,
@@ -64,6 +67,7 @@ impl Directory {
             .unwrap_or_else(|_| generations.to_owned());
         let (by_path, matcher) = (pattern.contains('/'), glob.compile_matcher());
         Ok(Directory {
+            engine,
             dir,
             generations,
             matcher,
@@ -131,7 +135,7 @@ impl Directory {
             false => resolve_inside(&[&self.dir], path),
         };
         match inside {
-            Ok(real) if real.is_file() => {
+            Ok(real) if self.is_of_engine(&real) => {
                 if listing.databases.len() == DATABASES_MAX {
                     let reason = format!("it holds more than {DATABASES_MAX} databases");
                     let dir = self.dir.display().to_string();
@@ -146,6 +150,16 @@ impl Directory {
             Err(error) => listing.refused.push((name.to_string(), error.reason)),
         }
         Ok(())
+    }
+
+    fn is_of_engine(&self, path: &Path) -> bool {
+        match self.engine {
+            Engine::Sqlite => path.is_file(),
+            // Other programs name their text so, too.
+            Engine::Native => {
+                path.is_file() && File::open(path).is_ok_and(|file| wal::log::is_log(&file))
+            }
+        }
     }
 
     /// Calls `visit` with each directory that is searched, and its entries.
@@ -180,7 +194,8 @@ impl Directory {
     }
 }
 
-/// Whether SQLite, or a step of ours, made a file of this name beside a database.
+/// Whether SQLite, or a step of ours, made a file of this name beside a database. What lies beside
+/// a log does not begin as a log does.
 fn is_sibling(name: &[u8]) -> bool {
     let ends = [&b"-wal"[..], b"-shm", b"-journal", b".lock"];
     name.starts_with(b".") || ends.iter().any(|end| name.ends_with(end))
@@ -227,7 +242,8 @@ mod tests {
         link(&root.path().join("outside.db"), "evil.db").expect("link");
         link(Path::new("/nowhere/f.db"), "f.db").expect("link");
 
-        let flat = Directory::new(&dir, "*.db", false, &generations).expect("a directory");
+        let flat =
+            Directory::new(Engine::Sqlite, &dir, "*.db", false, &generations).expect("a directory");
         let listing = flat.list().expect("list");
         assert_eq!(names(&listing), ["a.db", "e.db"]);
         let refused: Vec<&str> = listing
@@ -242,12 +258,14 @@ mod tests {
             listing.refused
         );
 
-        let deep = Directory::new(&dir, "*.db", true, &generations).expect("a directory");
+        let deep =
+            Directory::new(Engine::Sqlite, &dir, "*.db", true, &generations).expect("a directory");
         assert_eq!(
             names(&deep.list().expect("list")),
             ["a.db", "e.db", "sub/d.db"]
         );
-        let by_path = Directory::new(&dir, "sub/*.db", true, &generations).expect("a directory");
+        let by_path = Directory::new(Engine::Sqlite, &dir, "sub/*.db", true, &generations)
+            .expect("a directory");
         assert_eq!(names(&by_path.list().expect("list")), ["sub/d.db"]);
     }
 }

@@ -77,6 +77,17 @@ impl ShadowPaths {
     pub fn wal(&self) -> &Path {
         &self.wal
     }
+
+    /// Removes the -wal of a native log's copy that is served: to a log it means nothing. May be
+    /// repeated.
+    pub fn drop_wal(&self) -> Result<()> {
+        match std::fs::remove_file(&self.wal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::at("remove", &self.wal, error))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a shadow is of.

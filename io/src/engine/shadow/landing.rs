@@ -8,7 +8,8 @@
 //! back.
 //!
 //! Invariant: while landing the database file stays at `base`, so abandoning loses nothing that
-//! the journal does not hold.
+//! the journal does not hold. Only a native log's copy that was made a log (`native`) is beyond it:
+//! abandoned in a crash, it is compared anew.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -238,7 +239,11 @@ impl Shadow {
                 }
             }
         }
-        Ok(self.position)
+        // A copy that was made a log went beyond its base: it has to be compared anew.
+        match self.position() {
+            Some(position) => Ok(position),
+            None => Err(self.corrupt("abandon the landing of", "it is not at its base".to_owned())),
+        }
     }
 
     /// After the exchange, off the pause: says durably that the files belong to applications. On
