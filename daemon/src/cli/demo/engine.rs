@@ -15,14 +15,12 @@ use super::sqlite;
 use super::verify::Found;
 use super::writer::Book;
 
-/// What a tenant's data lies in.
+/// What a tenant's data lies in: a database of SQLite in WAL mode, or a native log.
 #[derive(clap::ValueEnum, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
-    /// Databases of SQLite in WAL mode
     #[default]
     Sqlite,
-    /// Native logs
     Native,
 }
 

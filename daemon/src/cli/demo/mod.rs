@@ -56,7 +56,7 @@ const EXAMPLES: &str = "Examples:\n  foreshadow demo --seconds 30 --moves 20\n  
 #[derive(clap::Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct DemoArgs {
-    /// What tenants are
+    /// What tenants' data lies in: databases of SQLite, or native logs
     #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
     pub engine: Engine,
     /// Nodes, each a daemon of its own

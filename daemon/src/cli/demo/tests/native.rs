@@ -16,6 +16,9 @@ use crate::cli::demo::writer::Row;
 
 const NATIVE: Engine = Engine::Native;
 
+/// All of a log, as it was appended.
+type Records = Vec<(Kind, Vec<u8>)>;
+
 /// Where the program and the library would lie that are built like this test.
 pub(super) fn binary() -> PathBuf {
     let exe = std::env::current_exe().expect("this test");
@@ -81,7 +84,7 @@ fn append(log: &Path, kind: Kind, payload: &[u8]) -> Lsn {
 }
 
 /// Every record of the log, as it was.
-fn records(log: &Path) -> Vec<(Kind, Vec<u8>)> {
+fn records(log: &Path) -> Records {
     let control = Control::open(log).expect("opened");
     let mut scanner = Scanner::new(&control).expect("scanned");
     let mut records = Vec::new();
@@ -93,7 +96,7 @@ fn records(log: &Path) -> Vec<(Kind, Vec<u8>)> {
 }
 
 /// Writes the log anew with other records; its checksums are right.
-fn rewrite(ground: &Ground, change: impl FnOnce(&mut Vec<(Kind, Vec<u8>)>)) {
+fn rewrite(ground: &Ground, change: impl FnOnce(&mut Records)) {
     let log = ground.database(OLD);
     let mut records = records(&log);
     let before = records.clone();
@@ -108,7 +111,7 @@ fn rewrite(ground: &Ground, change: impl FnOnce(&mut Vec<(Kind, Vec<u8>)>)) {
 }
 
 /// Where in the list of records writer 2's row `seq` is.
-fn place_of(records: &[(Kind, Vec<u8>)], seq: u64) -> usize {
+fn place_of(records: &Records, seq: u64) -> usize {
     let is_it = |(kind, payload): &(Kind, Vec<u8>)| {
         matches!(record::decode(*kind, payload),
             Some(Entry::Row(row)) if (row.writer, row.seq) == (2, seq))
@@ -297,7 +300,7 @@ fn a_record_nobody_tried_is_a_phantom() {
 
 #[test]
 fn what_no_writer_writes_fails_the_check() {
-    let changes: [fn(&mut Vec<(Kind, Vec<u8>)>); 5] = [
+    let changes: [fn(&mut Records); 5] = [
         |records| records.push((Kind(9), b"foreign".to_vec())),
         |records| drop(records.remove(1)),
         |records| drop(records.remove(0)),
