@@ -11,7 +11,7 @@ from refusal import Refusal
 SYSTEM, IN_USE, SEALED, LEASE_OVER, BROKEN, NO_SPACE = 1, 2, 3, 4, 11, 12
 REOPEN = (SYSTEM, SEALED, BROKEN, NO_SPACE)
 NAMES = {IN_USE: "InUse", SEALED: "Sealed", LEASE_OVER: "LeaseOver", BROKEN: "Broken"}
-FOUNDING, ROW = 1, 3
+FOUNDING, ROW, PROOF = 1, 3, 4
 PATIENCE_SECONDS = 0.001
 
 
@@ -70,6 +70,7 @@ class Book:
                 if not doubtful:
                     self.base = log.position()
                 elif self.is_there(row):
+                    log.append(b"", kind=PROOF)
                     return True
                 writer, seq, generation, account, amount = row
                 payload = struct.pack("<IIQQq", writer, generation, seq, account, amount)

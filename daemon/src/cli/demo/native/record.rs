@@ -5,6 +5,7 @@
 //! | 1, the first record | how many accounts there are, u64 |
 //! | 2, an account | its number u64, then 84 bytes of filler as pgbench has them |
 //! | 3, a row | writer u32, generation u32, seq u64, account u64, amount i64 |
+//! | 4, a proof | nothing: once it is acknowledged, all before it is |
 
 use wal::log::Kind;
 
@@ -13,6 +14,7 @@ use crate::cli::demo::writer::Row;
 pub const FOUNDING: Kind = Kind(1);
 pub const ACCOUNT: Kind = Kind(2);
 pub const ROW: Kind = Kind(3);
+pub const PROOF: Kind = Kind(4);
 
 /// What a record says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +22,7 @@ pub enum Entry {
     Founding { accounts: u64 },
     Account(u64),
     Row(Row),
+    Proof,
 }
 
 /// The payload of an account's record.
@@ -68,6 +71,7 @@ pub fn decode(kind: Kind, payload: &[u8]) -> Option<Entry> {
             };
             (Entry::Row(found), row(&found))
         }
+        PROOF => (Entry::Proof, Vec::new()),
         _ => return None,
     };
     (written == payload).then_some(entry)

@@ -88,6 +88,7 @@ impl Reading {
                     self.complain(at, "the log begins a second time");
                 }
             }
+            Some(Entry::Proof) => {}
             Some(Entry::Account(number)) => *self.accounts.entry(number).or_default() += 1,
             Some(Entry::Row(row)) => {
                 self.after_fence += u64::from(above_seal);

@@ -4,6 +4,10 @@
 //! Sealed means: ask the route. It may still lead to what was sealed, or to a log that nobody has
 //! been granted yet: both refuse, and a later look finds the new one. A lease that is over and a
 //! log in use are waited for, unless the route leads elsewhere meanwhile.
+//!
+//! A row that is found in the log need not be acknowledged: an append fails, too, if the lease was
+//! over by the time that its group was written. So one more record is appended, and if that is
+//! acknowledged, all before it is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +18,7 @@ use std::time::Duration;
 use wal::log::{Appender, Control, Error, Options, Scanner};
 use wal::{Lsn, PartitionId, PartitionName};
 
-use super::record::{self, Entry, ROW};
+use super::record::{self, Entry, PROOF, ROW};
 use crate::cli::demo::plan::WriterPlan;
 use crate::cli::demo::writer::{Book, Refusal, Remedy, Row};
 
@@ -78,13 +82,17 @@ impl Book for Ledger {
         };
         self.opened = slot.number;
         let refused = |error| self.log.refusal(&error, Some(appender));
-        if !doubtful {
+        let mut found = false;
+        if doubtful {
+            found = is_there(appender.control(), self.base, row).map_err(refused)?;
+        } else {
             self.base = Some(appender.position());
-        } else if is_there(appender.control(), self.base, row).map_err(refused)? {
-            return Ok(true);
         }
-        let appended = appender.append(ROW, &record::row(row));
-        appended.map(|_| false).map_err(refused)
+        let appended = match found {
+            true => appender.append(PROOF, &[]),
+            false => appender.append(ROW, &record::row(row)),
+        };
+        appended.map(|_| found).map_err(refused)
     }
 
     fn let_go(&mut self) {

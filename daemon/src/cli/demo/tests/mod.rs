@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::acks;
 use super::create;
@@ -23,6 +23,10 @@ use super::writer::run_while;
 /// Where a tenant begins, and where it is moved to.
 const OLD: &str = "old";
 const NEW: &str = "new";
+
+/// What is some rows of a writer, and how long they may take on a busy machine.
+const ROWS: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One tenant on plain files, with a route.
 struct Ground {
@@ -97,9 +101,21 @@ impl Ground {
     /// Some rows by two writers, and nothing else.
     fn written(engine: Engine) -> Ground {
         let ground = Ground::new(engine);
-        let rest = || std::thread::sleep(Duration::from_millis(100));
-        run_while(&ground.writers(&[1, 2]), rest).expect("written");
+        let written = run_while(&ground.writers(&[1, 2]), || ground.wait_for_rows(&[1, 2]));
+        written.expect("written");
         ground
+    }
+
+    /// Waits until each of these writers was told of some more rows.
+    fn wait_for_rows(&self, writers: &[u32]) {
+        let journal = |writer: &u32| self.path(&format!("acks/{writer}.ack"));
+        let count = |writer: &u32| acks::read(&journal(writer)).expect("read").len();
+        let wanted: Vec<usize> = writers.iter().map(|writer| count(writer) + ROWS).collect();
+        let until = Instant::now() + PATIENCE;
+        while writers.iter().zip(&wanted).any(|(w, n)| count(w) < *n) {
+            assert!(Instant::now() < until, "a writer does not go on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn verdict(&self, owner: &str, evidence: &[&str]) -> Verdict {
@@ -125,12 +141,19 @@ impl Ground {
         judge(&plan).expect("judged")
     }
 
+    /// As if writer 1 had been killed after it committed, within the write of the last record.
+    fn cut_last_acknowledgement(&self) {
+        let journal = self.path("acks/1.ack");
+        let whole = fs::read(&journal).expect("read");
+        fs::write(&journal, &whole[..whole.len() - 3]).expect("written");
+    }
+
     /// What is acknowledged so far.
     fn acked(&self) -> u64 {
         acks::counts(&self.path("acks")).values().sum()
     }
 
-    /// Writes by Python, if it can, while `rest` runs; begins it when there is a first row.
+    /// Writes in Python, if it can, while `rest` runs.
     fn write_in_python(&self, plan: &WriterPlan, rest: impl FnOnce()) -> Option<Tally> {
         let Some(python) = self.engine.python(&native::binary()) else {
             rest();
@@ -142,12 +165,6 @@ impl Ground {
         let mut command = Command::new(python);
         command.arg(script).arg(file).stdin(Stdio::piped());
         let mut child = command.spawn().expect("python starts");
-        let journal = self.path(&format!("acks/{}.ack", plan.writers[0].writer));
-        while acks::read(&journal).expect("read").is_empty() {
-            let ended = child.try_wait().expect("asked");
-            assert_eq!(ended, None, "the writer ended by itself");
-            std::thread::sleep(Duration::from_millis(5));
-        }
         rest();
         child.stdin.take().expect("piped").flush().expect("flushed");
         assert!(child.wait().expect("waited").success());

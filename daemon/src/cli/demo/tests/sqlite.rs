@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::*;
+use crate::cli::demo::sqlite::python;
 
 const SQLITE: Engine = Engine::Sqlite;
 
@@ -37,13 +37,17 @@ fn move_by_hand(ground: &Ground, when: &str) {
     ground.route_to(NEW);
 }
 
-/// Writes with both SQLites while `rest` runs.
-fn write_while(ground: &Ground, rest: impl FnOnce()) -> Vec<Tally> {
+/// Writes with both SQLites while `rest` runs, which is told who writes.
+fn write_while(ground: &Ground, rest: impl FnOnce(&[u32])) -> Vec<Tally> {
     let mut plan = ground.writers(&[3]);
     plan.tally = ground.path("python.json");
     let mut tallies = Vec::new();
     let bundled = run_while(&ground.writers(&[1, 2]), || {
-        tallies.extend(ground.write_in_python(&plan, rest));
+        let writers: &[u32] = match python() {
+            Some(_) => &[1, 2, 3],
+            None => &[1, 2],
+        };
+        tallies.extend(ground.write_in_python(&plan, || rest(writers)));
     });
     tallies.push(bundled.expect("written"));
     tallies
@@ -53,11 +57,11 @@ fn write_while(ground: &Ground, rest: impl FnOnce()) -> Vec<Tally> {
 fn writers_with_open_connections_follow_the_route_past_a_fence_and_lose_nothing() {
     let ground = Ground::new(SQLITE);
     let mut before = 0;
-    let tallies = write_while(&ground, || {
-        std::thread::sleep(Duration::from_millis(150));
+    let tallies = write_while(&ground, |writers| {
+        ground.wait_for_rows(writers);
         move_by_hand(&ground, "first");
         before = ground.acked();
-        std::thread::sleep(Duration::from_millis(150));
+        ground.wait_for_rows(writers);
     });
     let verdict = ground.verdict(NEW, &[OLD]);
     assert!(verdict.is_clean(), "{verdict:#?}");
@@ -75,10 +79,10 @@ fn writers_with_open_connections_follow_the_route_past_a_fence_and_lose_nothing(
 #[test]
 fn a_move_that_copies_before_it_fences_is_caught() {
     let ground = Ground::new(SQLITE);
-    write_while(&ground, || {
-        std::thread::sleep(Duration::from_millis(100));
+    write_while(&ground, |writers| {
+        ground.wait_for_rows(writers);
         move_by_hand(&ground, "late");
-        std::thread::sleep(Duration::from_millis(100));
+        ground.wait_for_rows(writers);
     });
     let verdict = ground.verdict(NEW, &[OLD]);
     assert!(verdict.lost > 0, "{verdict:#?}");
@@ -159,11 +163,8 @@ fn a_damaged_page_fails_the_check() {
 #[test]
 fn a_killed_writer_goes_on_after_its_last_acknowledgement() {
     let ground = Ground::written(SQLITE);
-    let journal = ground.path("acks/1.ack");
-    let whole = fs::read(&journal).expect("read");
-    // As if the kill had come after COMMIT, within the write of the last record.
-    fs::write(&journal, &whole[..whole.len() - 3]).expect("written");
-    let rest = || std::thread::sleep(Duration::from_millis(50));
+    ground.cut_last_acknowledgement();
+    let rest = || ground.wait_for_rows(&[1, 2]);
     let tally = run_while(&ground.writers(&[1, 2]), rest).expect("written");
     assert_eq!(
         tally.doubtful, 1,
