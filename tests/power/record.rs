@@ -8,6 +8,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use foreshadow::cli::demo::acks;
+use foreshadow::cli::demo::engine::Engine;
 use foreshadow::cli::demo::harness::{
     Ack, Cluster, Load, MoveReport, Node, Options, Pace, PendingMove, Program, Tenant,
 };
@@ -208,7 +209,11 @@ fn prepare_disk(
         .collect();
     if !databases.is_empty() {
         let stage = at.join("stage");
-        let plan = serde_json::to_vec(&CreatePlan { stage, databases });
+        let plan = serde_json::to_vec(&CreatePlan {
+            engine: Engine::Sqlite,
+            stage,
+            databases,
+        });
         let path = dir.join("create.json");
         let written = fs::write(&path, plan.map_err(|error| error.to_string())?);
         written.map_err(|error| error.to_string())?;

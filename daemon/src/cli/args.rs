@@ -196,12 +196,10 @@ mod tests {
                 .map(ToString::to_string)
                 .unwrap_or_default();
             let name = verb.get_name();
-            if name != "demo" {
-                assert!(
-                    help.contains(&format!("foreshadow {name}")) || help.contains(name),
-                    "{name}"
-                );
-            }
+            assert!(
+                help.contains(&format!("foreshadow {name}")) || help.contains(name),
+                "{name}"
+            );
         }
     }
 

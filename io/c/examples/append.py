@@ -74,6 +74,10 @@ class Log:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Lets the log go; no append may be under way."""
         self.library.c.foreshadow_log_close(self.log)
 
 

@@ -1,5 +1,5 @@
 //! `foreshadow demo`: the main job on this machine, in under a minute, with real processes, real
-//! SQLite writers and a check of every acknowledged row at the end.
+//! writers and a check of every acknowledged row at the end.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -7,10 +7,13 @@
 //! | `story` | the order of events that the demo plays |
 //! | `view` | the live view while it plays |
 //! | `report` | the table and the JSON object at the end |
-//! | `sampler` | lag and raw WAL, measured from outside |
-//! | `writer`, writer.py | applications with the bundled and with the machine's own SQLite |
+//! | `sampler` | lag and raw log, measured from outside |
+//! | `writer`, writer.py | applications, in a process of our own and in Python |
 //! | `create`, `verify` | the two other children that open databases |
 //! | [`acks`], [`plan`] | what these processes leave for and tell each other |
+//! | [`engine`] | what differs between engines: each of these parts has a module there |
+//! | `sqlite` | tenants that are databases of SQLite |
+//! | `native` | tenants that are native logs |
 //!
 //! Invariant: nothing but the children `create`, `writer` and `verify` links a call into SQLite,
 //! and nothing outside this directory names it: the daemon itself holds no SQLite lock by accident.
@@ -18,12 +21,15 @@
 pub mod acks;
 mod clock;
 mod create;
+pub mod engine;
 pub mod harness;
 mod http;
+mod native;
 pub mod plan;
 mod random;
 mod report;
 mod sampler;
+mod sqlite;
 mod story;
 mod verify;
 mod view;
@@ -39,13 +45,20 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
+use engine::Engine;
 use harness::Error;
+
+const EXAMPLES: &str = "Examples:\n  foreshadow demo --seconds 30 --moves 20\n  \
+                        foreshadow demo --engine native   # native logs instead of SQLite";
 
 /// Show the main job on this machine: three nodes, real databases under load, moves, a kill, a
 /// check.
 #[derive(clap::Args, Clone, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct DemoArgs {
+    /// What tenants' data lies in: databases of SQLite, or native logs
+    #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
+    pub engine: Engine,
     /// Nodes, each a daemon of its own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=8))]
     pub nodes: u8,

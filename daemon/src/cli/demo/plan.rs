@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::engine::Engine;
+
 /// Databases to be made before anyone else knows them.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct CreatePlan {
+    pub engine: Engine,
     /// A directory on the same filesystem, where a database is made before it is renamed.
     pub stage: PathBuf,
     pub databases: Vec<DatabasePlan>,
@@ -25,13 +28,17 @@ pub struct DatabasePlan {
 /// One writer process: several writers, each with a connection and an ack journal of its own.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct WriterPlan {
+    pub engine: Engine,
     /// Directory of the routes that the daemons republish.
     pub routes: PathBuf,
     /// Directory of the ack journals, `<writer>.ack`.
     pub acks: PathBuf,
     /// Where the process leaves its tally when it ends.
     pub tally: PathBuf,
+    /// The library for C, for who appends to native logs through it.
+    pub library: Option<PathBuf>,
     pub seed: u64,
+    /// SQLite's timeout.
     pub busy_ms: u64,
     /// SQLite's own word: FULL, NORMAL or OFF.
     pub synchronous: String,
@@ -62,16 +69,16 @@ pub enum Pace {
 /// What a writer process met.
 #[derive(Serialize, Deserialize, Clone, Default, Debug)]
 pub struct Tally {
-    /// Version of SQLite it wrote with.
+    /// Version of SQLite it wrote with, or the language that appended.
     #[serde(default)]
     pub version: String,
     /// Connections dropped and reopened after an error that a fence or a move gives.
     pub reopened: u64,
-    /// SQLITE_BUSY or SQLITE_LOCKED after the whole busy timeout.
+    /// SQLITE_BUSY or SQLITE_LOCKED after the whole busy timeout; a native log's lease was over.
     pub busy: u64,
-    /// Transactions whose COMMIT failed but which were found committed after reopening.
+    /// Transactions that failed but which were found committed after reopening.
     pub doubtful: u64,
-    /// Plain SQL errors, as from an empty database under the route: never expected.
+    /// Errors that no move gives, as from an empty database under the route: never expected.
     pub strange: u64,
     /// Transactions given up at the end.
     pub stuck: u64,
@@ -82,8 +89,9 @@ pub struct Tally {
 /// What the verifier is to check, once nobody writes.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct VerifyPlan {
+    pub engine: Engine,
     pub acks: PathBuf,
-    /// A directory for copies: nothing original is opened by SQLite.
+    /// A directory for copies.
     pub scratch: PathBuf,
     /// Where the verdict goes.
     pub verdict: PathBuf,
@@ -97,6 +105,8 @@ pub struct VerifyTenant {
     pub name: String,
     /// The database at the owner.
     pub database: PathBuf,
+    /// What the owner's daemon said its digest is, if all agreed.
+    pub digest: Option<String>,
     /// Links to what earlier owners served, made before each move: each must be readable.
     pub evidence: Vec<PathBuf>,
     /// Every other copy found on the nodes: shadows and old generations, read where readable.
@@ -115,11 +125,14 @@ pub struct Verdict {
     pub duplicated: u64,
     /// At the owner though never attempted.
     pub phantom: u64,
-    /// In a generation that was fenced, but not at the owner: accepted where it no longer counted.
+    /// In a generation that was fenced, but not at the owner, or above its seal: accepted where it
+    /// no longer counted.
     pub accepted_after_fence: u64,
-    /// integrity_check or the balance of the books failed, or a file could not be read.
+    /// integrity_check or the balance of the books failed, a log is not what its writers append, or
+    /// a file could not be read.
     pub integrity_failures: u64,
-    /// A shadow whose position or digest differs from the owner's.
+    /// A shadow whose position or digest differs from the owner's, or an owner whose digest is not
+    /// that of its file.
     pub digest_failures: u64,
     /// Old generations and shadows read beside the owners' files.
     pub copies_read: u64,

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::harness::{Ack, MoveReport, Tally, Verdict, gaps_ms, percentile, steady_ms};
+use super::harness::{Ack, Engine, MoveReport, Tally, Verdict, gaps_ms, percentile, steady_ms};
 
 /// Everything that was counted or measured while it played.
 #[derive(Debug)]
 pub struct Facts {
+    pub engine: Engine,
     pub nodes: usize,
     pub tenants: usize,
     pub moves: Vec<MoveReport>,
@@ -81,6 +82,7 @@ impl Report {
         let [lag_p50, lag_p99] = shares(&facts.lags_ms, [0.5, 0.99]);
         json!({
             "clean": self.is_clean(),
+            "engine": facts.engine.name(),
             "moves": facts.moves.len(),
             "aborted": facts.aborted,
             "killed": facts.killed,
@@ -124,6 +126,7 @@ impl Report {
             // Writing to a String does not fail.
             let _ = writeln!(table, "{name:24} {value}");
         };
+        row("engine", facts.engine.name().to_owned());
         row(
             "nodes, tenants, writes",
             format!("{}, {}, {}", facts.nodes, facts.tenants, verdict.acked),
@@ -147,25 +150,15 @@ impl Report {
         let tail = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
         row("steady commit, ms", ms(&self.steady_ms, &tail));
         row("lag until durable, ms", ms(&facts.lags_ms, &tail[..2]));
-        let ratio = facts.raw_wal_bytes as f64 / facts.wire_bytes.max(1) as f64;
-        let (wire, raw) = (megabytes(facts.wire_bytes), megabytes(facts.raw_wal_bytes));
-        row(
-            "on the wire",
-            format!("{wire:.2} MB for {raw:.2} MB of raw WAL ({ratio:.1} : 1)"),
-        );
+        row("on the wire", on_the_wire(facts));
         let share = 100.0 * facts.cpu_seconds / facts.loaded.as_secs_f64();
         row(
             "CPU of all daemons",
             format!("{:.2} s ({share:.1} % of a core)", facts.cpu_seconds),
         );
         for tally in &self.tallies {
-            row(
-                &format!("writers, SQLite {}", tally.version),
-                format!(
-                    "{} reopened, {} busy, {} found committed",
-                    tally.reopened, tally.busy, tally.doubtful
-                ),
-            );
+            let name = format!("writers, {} {}", facts.engine.title(), tally.version);
+            row(&name, met(tally));
         }
         row("check", check(verdict));
         for line in &verdict.notes {
@@ -175,10 +168,28 @@ impl Report {
         let result = if self.is_clean() { "clean" } else { "BROKEN" };
         row("result", result.to_owned());
         if !self.is_clean() {
-            row("again", format!("foreshadow demo --seed {}", facts.seed));
+            let (engine, seed) = (facts.engine.name(), facts.seed);
+            row(
+                "again",
+                format!("foreshadow demo --engine {engine} --seed {seed}"),
+            );
         }
         table
     }
+}
+
+fn on_the_wire(facts: &Facts) -> String {
+    let ratio = facts.raw_wal_bytes as f64 / facts.wire_bytes.max(1) as f64;
+    let (wire, raw) = (megabytes(facts.wire_bytes), megabytes(facts.raw_wal_bytes));
+    let log = facts.engine.raw();
+    format!("{wire:.2} MB for {raw:.2} MB of {log} ({ratio:.1} : 1)")
+}
+
+fn met(tally: &Tally) -> String {
+    format!(
+        "{} reopened, {} busy, {} found committed",
+        tally.reopened, tally.busy, tally.doubtful
+    )
 }
 
 fn check(verdict: &Verdict) -> String {

@@ -1,25 +1,19 @@
-//! Lag as an outsider measures it: from a commit being published in a database's WAL-index until
-//! the owner's positions file says that a peer has it durably. Also counts the raw WAL that was
-//! written.
-//!
-//! Reads `-shm` and `positions` with pread and never locks anything, so it disturbs neither SQLite
-//! nor the daemon. iChange (offset 8) and mxFrame (offset 16) of the WAL-index header are single
-//! aligned words; a torn header only delays a sample by one look.
+//! Lag as an outsider measures it: from a commit being published until a peer has it durably. Also
+//! counts the raw log that was written. Where each engine says so: its probe.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use wal::{Lsn, PartitionName};
+use wal::PartitionName;
 
 use super::clock::now_ns;
+use super::engine::Engine;
 use super::harness::Cluster;
-use crate::positions::{SLOT_LEN, Slot, decode_header};
 
 /// How often watched databases are looked at.
 const LOOK: Duration = Duration::from_micros(50);
@@ -30,8 +24,35 @@ const FOLLOW_NS: u64 = 5_000_000;
 /// Commits waiting for a durable position before older ones are given up: a peer is away.
 const WAITING_MAX: usize = 100_000;
 
-/// A log frame is a page and its header of 24 bytes (SQLite file format, section 4.1).
-const FRAME_HEADER_LEN: u64 = 24;
+/// A look at one generation that is served now, from outside: it disturbs nobody.
+pub trait Probe: Send {
+    /// Bytes that writers appended to the log since the last call.
+    fn appended(&mut self) -> Option<u64>;
+
+    /// What is published and what a peer has.
+    fn look(&mut self) -> Option<Look>;
+}
+
+/// What a probe saw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// Positions of different incarnations can't be compared.
+    pub incarnation: (u64, u64),
+    /// The last commit that is published, and when that was seen.
+    pub published: u64,
+    pub seen_ns: u64,
+    /// The last commit that a peer has durably.
+    pub durable: u64,
+}
+
+/// What a probe may read of the owner besides the database.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The daemon's state directory.
+    pub dir: PathBuf,
+    pub partition: u64,
+    pub page_size: u32,
+}
 
 /// What has been measured so far.
 #[derive(Debug, Default)]
@@ -50,7 +71,7 @@ impl Measured {
             .clone()
     }
 
-    /// Bytes of frames that SQLite appended to logs so far.
+    /// Bytes that writers appended to logs so far.
     pub fn raw_wal_bytes(&self) -> u64 {
         self.raw_wal_bytes.load(Ordering::Relaxed)
     }
@@ -73,12 +94,11 @@ impl Sampler {
         let mut logs: Vec<Log> = Vec::new();
         for (index, tenant) in cluster.tenants.iter().enumerate() {
             let route = cluster.routes().join(&tenant.name);
-            logs.extend(Log::new(
-                &tenant.name,
-                route,
-                tenant.page_size,
-                index < watched,
-            ));
+            let log = Log::new(tenant.engine, &tenant.name, route, tenant.page_size);
+            logs.extend(log.map(|log| Log {
+                watched: index < watched,
+                ..log
+            }));
         }
         let measured = Arc::new(Measured::default());
         let shared = Arc::clone(&measured);
@@ -122,122 +142,103 @@ fn run(logs: &mut [Log], nodes: &[(PathBuf, PathBuf)], measured: &Measured) {
 }
 
 /// One database's log, wherever it is served now.
-struct Log {
+pub struct Log {
+    engine: Engine,
     partition: u64,
     route: PathBuf,
-    frame_len: u64,
+    page_size: u32,
     watched: bool,
     served: Option<Served>,
 }
 
-/// The files of the generation that is served now.
+/// The generation that is served now.
 struct Served {
     database: PathBuf,
-    index: File,
-    positions: Option<File>,
-    slot_at: u64,
-    slot: Slot,
-    change: u32,
-    frames: u32,
-    /// Commits seen and not yet durable at a peer: when, and their lsn.
-    waiting: VecDeque<(u64, Lsn)>,
+    probe: Box<dyn Probe>,
+    last: Option<Look>,
+    /// Commits seen and not yet durable at a peer: when, and which.
+    waiting: VecDeque<(u64, u64)>,
 }
 
 impl Log {
-    fn new(name: &str, route: PathBuf, page_size: u32, watched: bool) -> Option<Log> {
-        let partition = PartitionName::new(name)?.id().0;
-        let frame_len = u64::from(page_size) + FRAME_HEADER_LEN;
+    pub fn new(engine: Engine, name: &str, route: PathBuf, page_size: u32) -> Option<Log> {
         Some(Log {
-            partition,
+            engine,
+            partition: PartitionName::new(name)?.id().0,
             route,
-            frame_len,
-            watched,
+            page_size,
+            watched: false,
             served: None,
         })
     }
 
-    /// Opens the files behind the route, if they are not the ones that are open.
-    fn follow(&mut self, nodes: &[(PathBuf, PathBuf)]) {
+    /// Opens what is behind the route, if it is not what is open.
+    pub fn follow(&mut self, nodes: &[(PathBuf, PathBuf)]) {
         let Ok(database) = fs::canonicalize(&self.route) else {
             return;
         };
-        if self
-            .served
-            .as_ref()
-            .is_some_and(|served| served.database == database)
-        {
+        let is_served = |served: &Served| served.database == database;
+        if self.served.as_ref().is_some_and(is_served) {
             return;
         }
-        let mut index = database.as_os_str().to_owned();
-        index.push("-shm");
-        let Ok(index) = File::open(index) else { return };
         let state = nodes
             .iter()
             .find(|(dir, _)| database.starts_with(dir))
-            .map(|node| &node.1);
-        let positions = state.and_then(|state| File::open(state.join("positions")).ok());
-        let (Some(change), Some(frames)) = (word(&index, 8), word(&index, 16)) else {
+            .map(|(_, state)| self.state(state));
+        let Some(probe) = self.engine.probe(&database, state.as_ref()) else {
             return;
         };
-        let (slot_at, slot) = (0, Slot::default());
-        let waiting = VecDeque::new();
         self.served = Some(Served {
             database,
-            index,
-            positions,
-            slot_at,
-            slot,
-            change,
-            frames,
-            waiting,
+            probe,
+            last: None,
+            waiting: VecDeque::new(),
         });
     }
 
-    /// Adds the frames appended since the last look; a lower count means that the log began anew.
-    fn count(&mut self, measured: &Measured) {
-        let Some(served) = &mut self.served else {
-            return;
-        };
-        let Some(frames) = word(&served.index, 16) else {
-            return;
-        };
-        let before = if frames < served.frames {
-            0
-        } else {
-            served.frames
-        };
-        let bytes = u64::from(frames - before) * self.frame_len;
-        measured.raw_wal_bytes.fetch_add(bytes, Ordering::Relaxed);
-        served.frames = frames;
+    fn state(&self, dir: &Path) -> State {
+        State {
+            dir: dir.to_owned(),
+            partition: self.partition,
+            page_size: self.page_size,
+        }
     }
 
-    fn look(&mut self, measured: &Measured) {
+    /// Adds what was appended since the last look.
+    pub fn count(&mut self, measured: &Measured) {
+        let appended = self
+            .served
+            .as_mut()
+            .and_then(|served| served.probe.appended());
+        measured
+            .raw_wal_bytes
+            .fetch_add(appended.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Notes what was published, and how long what is durable now has waited.
+    pub fn look(&mut self, measured: &Measured) {
         let Some(served) = &mut self.served else {
             return;
         };
-        let Some(change) = word(&served.index, 8) else {
+        let Some(look) = served.probe.look() else {
             return;
         };
-        let seen_ns = now_ns();
-        let Some(slot) = served.read_slot(self.partition) else {
-            return;
-        };
-        let same = (slot.epoch, slot.change_offset);
-        if same != (served.slot.epoch, served.slot.change_offset) || change < served.change {
+        let last = served.last.replace(look);
+        let goes_on = last.filter(|last| {
+            last.incarnation == look.incarnation && look.published >= last.published
+        });
+        match goes_on {
             // Another incarnation of the log: what waited can't be told apart any more.
-            served.waiting.clear();
-            served.change = change;
-        }
-        served.slot = slot;
-        if change > served.change && served.waiting.len() < WAITING_MAX {
-            served.change = change;
-            served
-                .waiting
-                .push_back((seen_ns, slot.change_offset.lsn(change)));
+            None => served.waiting.clear(),
+            Some(last) => {
+                if look.published > last.published && served.waiting.len() < WAITING_MAX {
+                    served.waiting.push_back((look.seen_ns, look.published));
+                }
+            }
         }
         let now = now_ns();
-        while let Some((seen_ns, lsn)) = served.waiting.front().copied() {
-            if slot.durable_best < lsn {
+        while let Some((seen_ns, commit)) = served.waiting.front().copied() {
+            if look.durable < commit {
                 break;
             }
             served.waiting.pop_front();
@@ -248,135 +249,5 @@ impl Log {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(lag_ms);
         }
-    }
-}
-
-impl Served {
-    fn read_slot(&mut self, partition: u64) -> Option<Slot> {
-        let positions = self.positions.as_ref()?;
-        if let Some(slot) = slot_at(positions, self.slot_at).filter(|s| s.partition == partition) {
-            return Some(slot);
-        }
-        let mut header = [0; SLOT_LEN];
-        positions.read_exact_at(&mut header, 0).ok()?;
-        let mut offsets = (0..decode_header(&header)?).map(Slot::offset);
-        let is_ours = |at: &u64| slot_at(positions, *at).is_some_and(|s| s.partition == partition);
-        self.slot_at = offsets.find(is_ours)?;
-        slot_at(positions, self.slot_at)
-    }
-}
-
-/// The slot at `at`; the header's place (0) holds none.
-fn slot_at(positions: &File, at: u64) -> Option<Slot> {
-    let mut bytes = [0; SLOT_LEN];
-    positions
-        .read_exact_at(&mut bytes, at)
-        .ok()
-        .filter(|()| at > 0)?;
-    Slot::decode(&bytes)
-}
-
-fn word(file: &File, at: u64) -> Option<u32> {
-    let mut bytes = [0; 4];
-    file.read_exact_at(&mut bytes, at).ok()?;
-    Some(u32::from_ne_bytes(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use rusqlite::Connection;
-    use wal::Epoch;
-
-    use super::*;
-    use crate::positions::{ChangeOffset, encode_header};
-
-    /// A node whose only database has had `change` commits when its lsn was 1000.
-    struct Fixture {
-        dir: tempfile::TempDir,
-        writer: Connection,
-        slot: Slot,
-    }
-
-    impl Fixture {
-        fn new() -> Fixture {
-            let dir = tempfile::tempdir().expect("a temporary directory");
-            let path = dir.path().join("tenant.db");
-            let writer = Connection::open(&path).expect("opened");
-            writer
-                .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(a)")
-                .expect("made");
-            let index = File::open(dir.path().join("tenant.db-shm")).expect("opened");
-            let change = word(&index, 8).expect("read");
-            let partition = PartitionName::new("tenant.db").expect("valid").id();
-            let slot = Slot {
-                epoch: Epoch(1),
-                durable_best: Lsn(1000),
-                change_offset: ChangeOffset::between(Lsn(1000), change),
-                ..Slot::new(partition)
-            };
-            let fixture = Fixture { dir, writer, slot };
-            fixture.publish();
-            fixture
-        }
-
-        fn publish(&self) {
-            // Another partition comes first, so the slot has to be found.
-            let other = Slot {
-                partition: 1,
-                ..Slot::default()
-            };
-            let parts = [encode_header(2), other.encode(), self.slot.encode()].concat();
-            fs::write(self.dir.path().join("positions"), parts).expect("written");
-        }
-
-        fn log(&self) -> Log {
-            let route = self.dir.path().join("tenant.db");
-            let mut log = Log::new("tenant.db", route, 4096, true).expect("valid");
-            let dir = fs::canonicalize(self.dir.path()).expect("there");
-            log.follow(&[(dir.clone(), dir)]);
-            log
-        }
-
-        fn commit(&self) {
-            self.writer
-                .execute("INSERT INTO t VALUES(1)", [])
-                .expect("committed");
-        }
-    }
-
-    #[test]
-    fn a_commit_lags_until_its_own_position_is_durable() {
-        let mut fixture = Fixture::new();
-        let (mut log, measured) = (fixture.log(), Measured::default());
-        log.look(&measured);
-        fixture.commit();
-        log.look(&measured);
-        fixture.commit();
-        log.look(&measured);
-        assert!(measured.lags_ms().is_empty(), "nothing is durable yet");
-        fixture.slot.durable_best = Lsn(1001);
-        fixture.publish();
-        log.look(&measured);
-        assert_eq!(measured.lags_ms().len(), 1, "one of two commits is durable");
-        log.count(&measured);
-        assert_eq!(measured.raw_wal_bytes(), 2 * 4120);
-    }
-
-    #[test]
-    fn a_new_epoch_forgets_what_waited() {
-        let mut fixture = Fixture::new();
-        let (mut log, measured) = (fixture.log(), Measured::default());
-        log.look(&measured);
-        fixture.commit();
-        log.look(&measured);
-        fixture.slot.epoch = Epoch(2);
-        fixture.slot.durable_best = Lsn(5000);
-        fixture.publish();
-        log.look(&measured);
-        log.look(&measured);
-        assert!(
-            measured.lags_ms().is_empty(),
-            "an old commit has no position in a new epoch"
-        );
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::now_ns;
 use super::harness::{Cluster, Error, Load, MoveReport, Options, Outcome, Pace, Tally, Tenant};
-use super::harness::{Program, Verdict, kill_children, python};
+use super::harness::{Program, Verdict, kill_children};
 use super::random::{Random, zipf_shares};
 use super::report::{Facts, Report};
 use super::sampler::Sampler;
@@ -91,6 +91,7 @@ impl Story {
         let options = Options {
             root: args.root.clone(),
             nodes: usize::from(args.nodes),
+            engine: args.engine,
             keep: args.keep,
             seed: args.seed,
             ..Options::default()
@@ -142,6 +143,7 @@ impl Story {
         self.stage.phase("checking every acknowledged row");
         let verdict = self.cluster.verify()?;
         let facts = Facts {
+            engine: self.args.engine,
             nodes: self.cluster.nodes.len(),
             tenants: self.cluster.tenants.len(),
             moves: std::mem::take(&mut self.moves),
@@ -192,14 +194,14 @@ impl Story {
             };
             let megabytes = 1.0 + 7.0 * self.random.unit().powi(3);
             let node = &self.cluster.nodes[node].place.name;
-            tenants.push(Tenant::new(number, node, megabytes));
+            tenants.push(Tenant::of(self.args.engine, number, node, megabytes));
         }
         tenants
     }
 
     fn load(&self) -> Load {
         let mut programs = vec![Program::Bundled; 3];
-        if python().is_some() {
+        if self.cluster.python().is_some() {
             programs.extend([Program::Python; 2]);
         }
         let mut load = Load::new(&programs);

@@ -1,97 +1,60 @@
-"""Writers of the demo with the machine's own SQLite: the same plan file, schema and ack journals as
-the writers in writer.rs, through Python's sqlite3 module, so that two versions write side by side.
+"""Writers of the demo in Python: the same plan file, rows and ack journals as the writers in writer.rs.
+What they write into is the engine's own: its book.py, which lies beside this file.
 """
 import json
 import os
 import random
-import sqlite3
 import struct
 import sys
 import threading
 import time
 
-BUSY, LOCKED = 5, 6
+import book
+from refusal import Refusal
+
 GIVE_UP_SECONDS = 10.0
 STOP = threading.Event()
-
-
-def code_of(error):
-    """The primary result code; Python before 3.11 offers only the message."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF
-    return BUSY if "locked" in str(error) else -1
 
 
 class Writer(threading.Thread):
     def __init__(self, plan, own):
         super().__init__()
-        self.plan, self.own = plan, own
-        self.route = os.path.join(plan["routes"], own["file"])
+        self.own = own
+        self.book = book.Book(plan, own)
         self.random = random.Random(plan["seed"] * 1000003 + own["writer"])
         self.tally = {"reopened": 0, "busy": 0, "doubtful": 0, "strange": 0, "stuck": 0, "errors": {}}
-        self.connection = None
         path = os.path.join(plan["acks"], "%d.ack" % own["writer"])
         self.resumed = os.path.exists(path)
         self.seq = last_seq(path) + 1
         self.journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def open(self):
-        if self.connection is None:
-            connection = sqlite3.connect(
-                self.route, timeout=self.plan["busy_ms"] / 1000.0, isolation_level=None
-            )
-            self.connection = connection
-            connection.execute("PRAGMA synchronous=" + self.plan["synchronous"])
-        return self.connection
+    def row(self):
+        """writer, seq, generation, account, amount"""
+        account = self.random.randrange(self.own["accounts"]) + 1
+        amount = self.random.randrange(2001) - 1000
+        return (self.own["writer"], self.seq, self.tally["reopened"], account, amount)
 
-    def close(self):
-        connection, self.connection = self.connection, None
-        if connection is not None:
+    def write(self, doubtful, start):
+        """Tries until the row of this seq is committed; False if given up."""
+        while True:
             try:
-                connection.close()
-            except sqlite3.Error:
-                pass  # A fenced connection may refuse to close cleanly; it is dropped either way.
+                self.tally["doubtful"] += self.book.enter(self.row(), doubtful)
+                return True
+            except Refusal as refusal:
+                self.after(refusal)
+            doubtful = True
+            if STOP.is_set() and time.monotonic_ns() - start > GIVE_UP_SECONDS * 1e9:
+                return False
 
-    def transact(self, doubtful):
-        connection, own = self.open(), self.own
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if doubtful and connection.execute(
-                "SELECT 1 FROM ledger WHERE writer=? AND seq=?", (own["writer"], self.seq)
-            ).fetchone():
-                self.tally["doubtful"] += 1
-                connection.execute("ROLLBACK")
-                return
-            account = self.random.randrange(own["accounts"]) + 1
-            amount = self.random.randrange(2001) - 1000
-            connection.execute(
-                "INSERT INTO ledger(writer, seq, generation, account, amount) VALUES(?,?,?,?,?)",
-                (own["writer"], self.seq, self.tally["reopened"], account, amount),
-            )
-            connection.execute(
-                "UPDATE accounts SET balance = balance + ? WHERE id = ?", (amount, account)
-            )
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                try:
-                    connection.execute("ROLLBACK")
-                except sqlite3.Error:
-                    pass  # The error that brought us here is the one that counts.
-            raise
-
-    def retry(self, error):
-        code = code_of(error)
-        if code in (BUSY, LOCKED):
+    def after(self, refusal):
+        if refusal.remedy == "wait":
             self.tally["busy"] += 1
+            time.sleep(refusal.seconds)
             return
-        key = str(getattr(error, "sqlite_errorname", None) or error)
-        self.tally["errors"][key] = self.tally["errors"].get(key, 0) + 1
-        if code == 1:
-            self.tally["strange"] += 1
-        self.close()
+        self.tally["strange"] += refusal.remedy == "wonder"
+        self.tally["errors"][refusal.name] = self.tally["errors"].get(refusal.name, 0) + 1
         self.tally["reopened"] += 1
+        self.book.let_go()
         time.sleep(0.0002 + 0.0008 * self.random.random())
 
     def run(self):
@@ -107,17 +70,9 @@ class Writer(threading.Thread):
             if STOP.is_set():
                 break
             start = time.monotonic_ns()
-            while True:
-                try:
-                    self.transact(doubtful)
-                    break
-                except sqlite3.Error as error:
-                    doubtful = True
-                    self.retry(error)
-                    if STOP.is_set() and time.monotonic_ns() - start > GIVE_UP_SECONDS * 1e9:
-                        self.tally["stuck"] += 1
-                        self.close()
-                        return
+            if not self.write(doubtful, start):
+                self.tally["stuck"] += 1
+                break
             end = time.monotonic_ns()
             own = self.own
             os.write(
@@ -127,7 +82,7 @@ class Writer(threading.Thread):
             self.seq, doubtful = self.seq + 1, False
             if rate is None:
                 due = end
-        self.close()
+        self.book.let_go()
 
 
 def last_seq(path):
@@ -151,7 +106,7 @@ def main():
     STOP.set()
     for writer in writers:
         writer.join()
-    total = {"version": sqlite3.sqlite_version, "errors": {}}
+    total = {"version": book.version(), "errors": {}}
     for writer in writers:
         for key, value in writer.tally.items():
             if key == "errors":

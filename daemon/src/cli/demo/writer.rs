@@ -1,20 +1,16 @@
-//! Writers of the demo with the bundled SQLite: ordinary applications that know nothing of the
-//! daemon. Each opens its route with default flags, inserts (writer, seq) into the ledger, updates
-//! an account, and appends to its ack journal once COMMIT has returned.
+//! Writers of the demo: ordinary applications that know nothing of the daemon. Each opens its
+//! route, enters (writer, seq) into its tenant's ledger, and appends to its ack journal once that
+//! is committed.
 //!
-//! Whatever fails is retried with the same seq. BUSY and LOCKED on the same connection; every other
-//! error (READONLY, NOTADB, CANTOPEN, IOERR: what a fence or a move gives) after reopening the
-//! route. A retry first asks whether the row is there, because a COMMIT that returned an error may
-//! still have happened.
+//! Whatever fails is retried with the same seq, after a while or after opening the route again, as
+//! the engine says. A retry first asks whether the entry is there, because a commit that returned
+//! an error may still have happened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::acks::{ACK_LEN, Ack};
 use super::clock::now_ns;
@@ -25,10 +21,45 @@ use super::random::Random;
 /// A write that has not succeeded so long after the end was asked for is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
-const SEEN: &str = "SELECT 1 FROM ledger WHERE writer = ?1 AND seq = ?2";
-const INSERT: &str =
-    "INSERT INTO ledger(writer, seq, generation, account, amount) VALUES(?1, ?2, ?3, ?4, ?5)";
-const UPDATE: &str = "UPDATE accounts SET balance = balance + ?1 WHERE id = ?2";
+/// What one writer writes into: its tenant, found by the route.
+pub trait Book: Send {
+    /// Enters a row and returns once it is committed. If the row is `doubtful`, it is looked for
+    /// first; true if it was there.
+    fn enter(&mut self, row: &Row, doubtful: bool) -> Result<bool, Refusal>;
+
+    /// Lets go of what is open: the next entry follows the route again.
+    fn let_go(&mut self);
+}
+
+/// A row of a ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Row {
+    pub writer: u32,
+    pub seq: u64,
+    /// How often the writer had opened its route again by then.
+    pub generation: u64,
+    pub account: u64,
+    pub amount: i64,
+}
+
+/// Why an entry was not made, or was not said to be made.
+#[derive(Debug)]
+pub struct Refusal {
+    /// As the tally counts it.
+    pub name: String,
+    pub remedy: Remedy,
+}
+
+/// What an application does about an error before it tries again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// It waits so long and tries again with what it has open.
+    Wait(Duration),
+    /// It opens its route again.
+    Reopen,
+    /// It does the same, about an error that no fence and no move gives.
+    Wonder,
+}
 
 /// Runs all writers of the plan until standard input ends, then leaves the tally.
 pub fn run(plan: &WriterPlan) -> Result<(), Error> {
@@ -41,8 +72,8 @@ pub fn run(plan: &WriterPlan) -> Result<(), Error> {
 pub fn run_while(plan: &WriterPlan, rest: impl FnOnce()) -> Result<Tally, Error> {
     let stop = Stop::default();
     let mut writers = Vec::new();
-    for own in &plan.writers {
-        writers.push(Writer::open(plan, own)?);
+    for (own, book) in plan.writers.iter().zip(plan.engine.books(plan)) {
+        writers.push(Writer::open(plan, own, book)?);
     }
     let total = thread::scope(|scope| {
         let threads: Vec<_> = writers
@@ -59,7 +90,7 @@ pub fn run_while(plan: &WriterPlan, rest: impl FnOnce()) -> Result<Tally, Error>
         tallies.fold(Tally::default(), add)
     });
     Ok(Tally {
-        version: rusqlite::version().to_owned(),
+        version: plan.engine.version(),
         ..total
     })
 }
@@ -91,11 +122,9 @@ fn add(mut sum: Tally, one: Tally) -> Tally {
 }
 
 struct Writer<'a> {
-    plan: &'a WriterPlan,
     own: &'a OneWriter,
-    route: PathBuf,
     journal: File,
-    connection: Option<Connection>,
+    book: Box<dyn Book>,
     random: Random,
     tally: Tally,
     seq: u64,
@@ -104,7 +133,11 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn open(plan: &'a WriterPlan, own: &'a OneWriter) -> Result<Writer<'a>, Error> {
+    fn open(
+        plan: &WriterPlan,
+        own: &'a OneWriter,
+        book: Box<dyn Book>,
+    ) -> Result<Writer<'a>, Error> {
         let path = plan.acks.join(format!("{}.ack", own.writer));
         let seen = super::acks::read(&path)?;
         let resumed = path.exists();
@@ -114,11 +147,9 @@ impl<'a> Writer<'a> {
         let whole = journal.set_len((seen.len() * ACK_LEN) as u64);
         whole.map_err(|error| Error::at("cut", &path, error))?;
         Ok(Writer {
-            plan,
             own,
-            route: plan.routes.join(&own.file),
             journal,
-            connection: None,
+            book,
             random: Random::new(plan.seed).fork(u64::from(own.writer)),
             tally: Tally::default(),
             seq: seen.last().map_or(1, |ack| ack.seq + 1),
@@ -155,59 +186,43 @@ impl<'a> Writer<'a> {
 
     /// Tries until the row of this seq is committed; false if given up.
     fn write(&mut self, start_ns: u64, stop: &Stop) -> bool {
-        while let Err(error) = self.transact() {
+        loop {
+            let row = self.row();
+            match self.book.enter(&row, self.doubtful) {
+                Ok(found) => {
+                    self.tally.doubtful += u64::from(found);
+                    return true;
+                }
+                Err(refusal) => self.after(refusal),
+            }
             self.doubtful = true;
-            self.after(&error);
             let spent = Duration::from_nanos(now_ns() - start_ns);
             if stop.is_asked() && spent > GIVE_UP {
                 return false;
             }
         }
-        true
     }
 
-    fn transact(&mut self) -> rusqlite::Result<()> {
-        if self.connection.is_none() {
-            let connection = Connection::open(&self.route)?;
-            connection.busy_timeout(Duration::from_millis(self.plan.busy_ms))?;
-            connection.pragma_update(None, "synchronous", &self.plan.synchronous)?;
-            self.connection = Some(connection);
+    fn row(&mut self) -> Row {
+        Row {
+            writer: self.own.writer,
+            seq: self.seq,
+            generation: self.tally.reopened,
+            account: self.random.below(self.own.accounts) + 1,
+            amount: self.random.below(2001) as i64 - 1000,
         }
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
-        let (writer, seq) = (self.own.writer, self.seq as i64);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if self.doubtful && transaction.prepare_cached(SEEN)?.exists((writer, seq))? {
-            self.tally.doubtful += 1;
-            return transaction.rollback();
-        }
-        let account = self.random.below(self.own.accounts) as i64 + 1;
-        let amount = self.random.below(2001) as i64 - 1000;
-        let row = (writer, seq, self.tally.reopened as i64, account, amount);
-        transaction.prepare_cached(INSERT)?.execute(row)?;
-        transaction
-            .prepare_cached(UPDATE)?
-            .execute((amount, account))?;
-        transaction.commit()
     }
 
-    /// What an application does about an error before it tries again.
-    fn after(&mut self, error: &rusqlite::Error) {
-        let code = error.sqlite_error_code();
-        if matches!(
-            code,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-        ) {
+    fn after(&mut self, refusal: Refusal) {
+        if let Remedy::Wait(time) = refusal.remedy {
             self.tally.busy += 1;
+            thread::sleep(time);
             return;
         }
-        if matches!(code, None | Some(ErrorCode::Unknown)) {
-            self.tally.strange += 1;
-        }
-        *self.tally.errors.entry(name_of(error)).or_default() += 1;
+        self.tally.strange += u64::from(refusal.remedy == Remedy::Wonder);
+        *self.tally.errors.entry(refusal.name).or_default() += 1;
         self.tally.reopened += 1;
-        self.connection = None;
+        self.book.let_go();
         thread::sleep(Duration::from_micros(200 + self.random.below(800)));
     }
 
@@ -225,13 +240,6 @@ impl<'a> Writer<'a> {
         written.expect("without its ack journal a writer proves nothing");
         self.seq += 1;
         self.doubtful = false;
-    }
-}
-
-fn name_of(error: &rusqlite::Error) -> String {
-    match error.sqlite_error() {
-        Some(inner) => format!("{:?}/{}", inner.code, inner.extended_code),
-        None => error.to_string(),
     }
 }
 

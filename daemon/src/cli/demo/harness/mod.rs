@@ -28,12 +28,14 @@ mod tenant;
 mod verify;
 mod writers;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use super::acks::Ack;
+pub use super::engine::Engine;
 pub use super::plan::{OneWriter, Pace, Tally, Verdict};
 pub use error::Error;
 pub use gaps::{gaps_ms, percentile, steady_ms};
@@ -42,6 +44,8 @@ pub use node::{Node, Place, Sections};
 pub use process::{Process, become_child, kill_children};
 pub use settle::{View, Views};
 pub use tenant::Tenant;
+#[cfg(test)]
+pub(super) use writers::python_script;
 pub use writers::{Load, Program, Writers, four_writers, python};
 
 use evidence::Evidence;
@@ -54,6 +58,8 @@ pub struct Options {
     /// Where everything lives; a new temporary directory if none is given.
     pub root: Option<PathBuf>,
     pub nodes: usize,
+    /// What its tenants are.
+    pub engine: Engine,
     /// Leaves the root behind.
     pub keep: bool,
     /// The root is there already with what its nodes left in it: after a power cut.
@@ -70,6 +76,7 @@ impl Default for Options {
             binary,
             root: None,
             nodes: 3,
+            engine: Engine::default(),
             keep: false,
             found: false,
             seed: 1,
@@ -95,11 +102,14 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     pub tenants: Vec<Tenant>,
     binary: PathBuf,
+    engine: Engine,
     seed: u64,
     /// Links to what owners served before they gave a partition away.
     evidence: Vec<Evidence>,
     /// What the last look at owners and shadows found wrong.
     unsettled: Vec<String>,
+    /// Every owner's digest, as that look saw it.
+    digests: BTreeMap<String, String>,
     /// Dropped after the daemons that live in it.
     root: Root,
 }
@@ -130,18 +140,20 @@ impl Cluster {
                 name,
             });
         }
-        let nodes = places.iter().map(|place| {
-            Node::prepare(&root.path, place, &places, &options.tweaks, &options.binary)
-        });
+        let nodes = places
+            .iter()
+            .map(|place| Node::prepare(&root.path, place, &places, options));
         let nodes = nodes.collect::<Result<Vec<Node>, Error>>()?;
         let binary = options.binary.clone();
         Ok(Cluster {
             nodes,
             tenants: Vec::new(),
             binary,
+            engine: options.engine,
             seed: options.seed,
             evidence: Vec::new(),
             unsettled: Vec::new(),
+            digests: BTreeMap::new(),
             root,
         })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::process::Process;
-use super::{Error, pause};
+use super::{Error, Options, pause};
 use crate::cli::demo::http::{self, Answer};
 
 /// A socket's path must fit in 108 bytes with its final zero (unix(7)).
@@ -82,8 +82,7 @@ impl Node {
         root: &Path,
         place: &Place,
         all: &[Place],
-        tweaks: &Sections,
-        binary: &Path,
+        options: &Options,
     ) -> Result<Node, Error> {
         if place.socket().as_os_str().len() > SOCKET_LEN_MAX {
             let path = place.socket();
@@ -95,12 +94,12 @@ impl Node {
         for dir in [place.live(), place.generations(), place.state()] {
             fs::create_dir_all(&dir).map_err(|error| Error::at("create", &dir, error))?;
         }
-        let text = config_text(root, place, all, tweaks);
+        let text = config_text(root, place, all, options);
         let path = place.config();
         fs::write(&path, text).map_err(|error| Error::at("write", &path, error))?;
         Ok(Node {
             place: place.clone(),
-            binary: binary.to_owned(),
+            binary: options.binary.clone(),
             process: None,
             cpu_before: 0.0,
             bytes_before: 0,
@@ -258,7 +257,7 @@ pub fn free_port() -> Result<u16, Error> {
     )))
 }
 
-fn config_text(root: &Path, place: &Place, all: &[Place], tweaks: &Sections) -> String {
+fn config_text(root: &Path, place: &Place, all: &[Place], options: &Options) -> String {
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let mut sections = Sections::new();
     let mut set = |section: &str, key: &str, value: String| {
@@ -273,18 +272,15 @@ fn config_text(root: &Path, place: &Place, all: &[Place], tweaks: &Sections) -> 
     set("[node]", "socket", quoted(&place.socket()));
     set("[node]", "listen", format!("\"127.0.0.1:{}\"", place.port));
     set("[node]", "shards", "1".to_owned());
-    set("[[engine.sqlite]]", "dir", quoted(&place.live()));
-    set(
-        "[[engine.sqlite]]",
-        "generations",
-        quoted(&place.generations()),
-    );
-    set("[[engine.sqlite]]", "pattern", "\"*.db\"".to_owned());
-    set("[[engine.sqlite]]", "watch", "true".to_owned());
+    let (section, suffix) = (options.engine.section(), options.engine.suffix());
+    set(section, "dir", quoted(&place.live()));
+    set(section, "generations", quoted(&place.generations()));
+    set(section, "pattern", format!("\"*.{suffix}\""));
+    set(section, "watch", "true".to_owned());
     set("[coordinator]", "kind", "\"embedded\"".to_owned());
     set("[coordinator]", "dir", quoted(&root.join("coordinator")));
     set("[routing]", "dir", quoted(&root.join("routes")));
-    for (section, lines) in tweaks {
+    for (section, lines) in &options.tweaks {
         for (key, value) in lines {
             set(section, key, value.clone());
         }
@@ -317,6 +313,7 @@ fn last_lines(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::demo::harness::Engine;
 
     #[test]
     fn a_tweak_replaces_a_line_and_every_peer_but_oneself_is_named() {
@@ -327,8 +324,12 @@ mod tests {
         };
         let all = [place("node-a", 1), place("node-b", 2)];
         let shards = BTreeMap::from([("shards".to_owned(), "2".to_owned())]);
-        let tweaks = Sections::from([("[node]".to_owned(), shards)]);
-        let text = config_text(Path::new("/r"), &all[0], &all, &tweaks);
+        let options = Options {
+            engine: Engine::Native,
+            tweaks: Sections::from([("[node]".to_owned(), shards)]),
+            ..Options::default()
+        };
+        let text = config_text(Path::new("/r"), &all[0], &all, &options);
         assert!(
             text.contains("shards = 2\n") && !text.contains("shards = 1\n"),
             "{text}"
@@ -337,5 +338,7 @@ mod tests {
             text.contains("address = \"127.0.0.1:2\"") && !text.contains("127.0.0.1:1\"\n\n[[")
         );
         assert_eq!(text.matches("[[peer]]").count(), 1);
+        assert!(text.contains("[[engine.native]]\n") && text.contains("pattern = \"*.log\"\n"));
+        assert!(!text.contains("sqlite"), "{text}");
     }
 }

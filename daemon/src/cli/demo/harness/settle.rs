@@ -88,7 +88,9 @@ impl Cluster {
     pub fn settle(&mut self, limit: Duration) -> Vec<String> {
         let deadline = Instant::now() + limit;
         loop {
-            self.unsettled = self.differences(&self.views());
+            let views = self.views();
+            self.unsettled = self.differences(&views);
+            self.digests = digests(views);
             if self.unsettled.is_empty() || Instant::now() > deadline {
                 return self.unsettled.clone();
             }
@@ -167,6 +169,15 @@ impl Cluster {
         }
         found
     }
+}
+
+/// What every owner says its digest is.
+fn digests(views: Views) -> BTreeMap<String, String> {
+    let owner_of = |(name, views): (String, Vec<View>)| {
+        let owner = views.into_iter().find(|view| view.role == "owner")?;
+        Some((name, owner.digest))
+    };
+    views.into_iter().filter_map(owner_of).collect()
 }
 
 fn view(node: &str, row: &Value) -> View {

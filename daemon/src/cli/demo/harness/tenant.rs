@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cluster, Error};
+use super::{Cluster, Engine, Error};
 use crate::cli::demo::plan::{CreatePlan, DatabasePlan};
 
 /// Making two dozen databases of a few megabytes takes a second; this is for a busy machine.
@@ -14,6 +14,7 @@ const ACCOUNTS_PER_MEGABYTE: u64 = 10_000;
 /// One tenant's database.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Tenant {
+    pub engine: Engine,
     /// Number in the ack journals.
     pub number: u32,
     /// File name, which is the partition's name.
@@ -25,11 +26,17 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Tenant `number`, about `megabytes` big, beginning on `node`.
+    /// A database of SQLite, tenant `number`, about `megabytes` big, beginning on `node`.
     pub fn new(number: u32, node: &str, megabytes: f64) -> Tenant {
+        Tenant::of(Engine::Sqlite, number, node, megabytes)
+    }
+
+    /// The same, of any engine.
+    pub fn of(engine: Engine, number: u32, node: &str, megabytes: f64) -> Tenant {
         Tenant {
+            engine,
             number,
-            name: format!("tenant{number:02}.db"),
+            name: format!("tenant{number:02}.{}", engine.suffix()),
             node: node.to_owned(),
             page_size: 4096,
             accounts: ((megabytes * ACCOUNTS_PER_MEGABYTE as f64) as u64).max(1),
@@ -51,6 +58,7 @@ impl Cluster {
             });
         }
         let plan = CreatePlan {
+            engine: self.engine,
             stage: self.root().join("stage"),
             databases,
         };

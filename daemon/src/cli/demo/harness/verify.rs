@@ -23,6 +23,7 @@ impl Cluster {
         let (acks, scratch) = (self.acks(), self.root().join("scratch"));
         let verdict = self.root().join("plans/verdict.json");
         let plan = VerifyPlan {
+            engine: self.engine,
             acks,
             scratch,
             verdict: verdict.clone(),
@@ -63,7 +64,9 @@ impl Cluster {
         }
         copies.sort();
         let (number, name) = (tenant.number, tenant.name.clone());
+        let settled = self.unsettled.is_empty();
         Ok(VerifyTenant {
+            digest: self.digests.get(&name).filter(|_| settled).cloned(),
             tenant: number,
             name,
             database,

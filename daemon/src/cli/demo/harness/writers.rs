@@ -1,26 +1,31 @@
-//! Writer processes: what they write, with which SQLite, and how they are stopped or killed.
+//! Writer processes: what they write, with which program, and how they are stopped or killed.
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process::Process;
-use super::{Cluster, Error, OneWriter, Pace, Tally, Tenant};
+use super::{Cluster, Engine, Error, OneWriter, Pace, Tally, Tenant};
+use crate::cli::demo::native;
 use crate::cli::demo::plan::WriterPlan;
+use crate::cli::demo::sqlite;
 
-const PYTHON_WRITER: &str = include_str!("../writer.py");
+/// What every Python writer shares.
+const PYTHON_WRITER: [(&str, &str); 2] = [
+    ("writer.py", include_str!("../writer.py")),
+    ("refusal.py", include_str!("../refusal.py")),
+];
 
 /// A writer that can't finish gives up after ten seconds; a process has a little longer.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// Which SQLite a process writes with.
+/// What a process writes with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Program {
-    /// The bundled one, in a process of our own.
+    /// A process of our own, with the bundled SQLite or the log's crate.
     Bundled,
-    /// The machine's own, through python3.
+    /// python3, with the machine's own SQLite or the log's library for C.
     Python,
 }
 
@@ -47,7 +52,8 @@ impl Load {
         }
     }
 
-    /// Adds a writer of `tenant` to process `index` (counted round).
+    /// Adds a writer of `tenant` to process `index` (counted round), or to the one that appends to
+    /// its log.
     pub fn add(&mut self, index: usize, tenant: &Tenant, pace: Pace) {
         let writer = self
             .processes
@@ -65,29 +71,38 @@ impl Load {
             pace,
         };
         let count = self.processes.len();
+        let index = match tenant.engine.takes_one_process() {
+            true => number as usize,
+            false => index,
+        };
         self.processes[index % count].1.push(one);
     }
 }
 
 /// The usual four of a move under load: two with the bundled SQLite, two with the machine's own
-/// where there is one.
+/// where there is one. Those of a native log share a process of our own.
 pub fn four_writers(tenant: &Tenant, pace: Pace) -> Load {
-    let other = if python().is_some() {
-        Program::Python
-    } else {
-        Program::Bundled
+    let other = match tenant.engine {
+        Engine::Sqlite if python().is_some() => Program::Python,
+        _ => Program::Bundled,
     };
     let mut load = Load::new(&[Program::Bundled, Program::Bundled, other, other]);
     (0..4).for_each(|index| load.add(index, tenant, pace));
     load
 }
 
-/// The Python that can write, if there is one.
+/// The Python that can write into databases of SQLite, if there is one.
 pub fn python() -> Option<PathBuf> {
-    let code = "import sys, sqlite3; print(sys.executable)";
-    let answer = Command::new("python3").args(["-c", code]).output().ok()?;
-    let path = String::from_utf8(answer.stdout).ok()?;
-    (answer.status.success() && !path.trim().is_empty()).then(|| path.trim().into())
+    sqlite::python()
+}
+
+/// Puts what Python writers of this engine run into a directory; returns what to start.
+pub(in crate::cli::demo) fn python_script(engine: Engine, dir: &Path) -> Result<PathBuf, Error> {
+    for (name, text) in PYTHON_WRITER.iter().chain(engine.modules()) {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(|error| Error::at("write", &path, error))?;
+    }
+    Ok(dir.join("writer.py"))
 }
 
 /// Running writer processes.
@@ -107,10 +122,14 @@ struct Slot {
 }
 
 impl Cluster {
+    /// The Python that can write into our tenants, if there is one.
+    pub fn python(&self) -> Option<PathBuf> {
+        self.engine.python(&self.binary)
+    }
+
     /// Starts every process of the load.
     pub fn start_writers(&self, load: &Load) -> Result<Writers, Error> {
-        let script = self.root().join("plans/writer.py");
-        fs::write(&script, PYTHON_WRITER).map_err(|error| Error::at("write", &script, error))?;
+        let script = python_script(self.engine, &self.root().join("plans"))?;
         let mut slots = Vec::new();
         for (index, (program, writers)) in load.processes.iter().enumerate() {
             if writers.is_empty() {
@@ -118,9 +137,11 @@ impl Cluster {
             }
             let tally = self.root().join(format!("plans/tally-{index}.json"));
             let plan = WriterPlan {
+                engine: self.engine,
                 routes: self.routes(),
                 acks: self.acks(),
                 tally: tally.clone(),
+                library: native::library(&self.binary),
                 seed: self.seed,
                 busy_ms: load.busy.as_millis() as u64,
                 synchronous: load.synchronous.clone(),
@@ -135,7 +156,9 @@ impl Cluster {
                     vec!["demo".into(), "writer".into(), plan],
                 ),
                 Program::Python => {
-                    let python = python().ok_or_else(|| Error::new("no python3 with sqlite3"))?;
+                    let python = self
+                        .python()
+                        .ok_or_else(|| Error::new("no python3 that can write"))?;
                     (python, vec![script.clone().into_os_string(), plan])
                 }
             };
@@ -214,5 +237,20 @@ impl Writers {
             tallies.push(tally.map_err(|error| Error::new(format!("tally: {error}")))?);
         }
         Ok(tallies)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_writers_of_a_native_log_are_in_one_process() {
+        for (engine, processes) in [(Engine::Sqlite, 4), (Engine::Native, 1)] {
+            let tenant = Tenant::of(engine, 6, "node-a", 1.0);
+            let load = four_writers(&tenant, Pace::ThinkUs(1));
+            let used = load.processes.iter().filter(|(_, all)| !all.is_empty());
+            assert_eq!(used.count(), processes, "{engine:?}");
+        }
     }
 }
