@@ -10,7 +10,7 @@ mod live;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use map::Mapping;
@@ -119,6 +119,17 @@ impl Creation {
     }
 }
 
+impl Creation {
+    /// The first control page of a log in this very file: its end is known, so whoever opens it
+    /// before the machine goes down does not look for it.
+    pub fn page_of(&self, file: &File) -> std::io::Result<Vec<u8>> {
+        let mut page = self.page();
+        page[live::DURABLE..][..8].copy_from_slice(&self.lsn.0.to_le_bytes());
+        page[IDENTITY..][..8].copy_from_slice(&identity(file)?.to_le_bytes());
+        Ok(page)
+    }
+}
+
 /// A log's control page.
 #[derive(Debug)]
 pub struct Control {
@@ -150,7 +161,7 @@ impl Control {
         let making = beside(path, "-making");
         let write = || -> std::io::Result<()> {
             let file = File::create(&making)?;
-            file.write_all_at(&creation.page(), 0)?;
+            file.write_all_at(&creation.page_of(&file)?, 0)?;
             layout.fill(&file, 0)?;
             let number = layout.number(creation.lsn);
             file.write_all_at(&layout.head(number), layout.slot_at(0))?;
@@ -419,10 +430,17 @@ fn sync_name(path: &Path) -> std::io::Result<()> {
 
 /// This boot and this very file: a copy, and a page from before a power cut, have another.
 fn identity(file: &File) -> std::io::Result<u64> {
-    let boot = std::fs::read("/proc/sys/kernel/random/boot_id")?;
+    static BOOT: OnceLock<Vec<u8>> = OnceLock::new();
+    let boot = match BOOT.get() {
+        Some(boot) => boot,
+        None => {
+            let read = std::fs::read("/proc/sys/kernel/random/boot_id")?;
+            BOOT.get_or_init(|| read)
+        }
+    };
     let meta = file.metadata()?;
     let place = [meta.dev().to_le_bytes(), meta.ino().to_le_bytes()].concat();
-    Ok(xxh3_64(&[boot, place].concat()).max(1))
+    Ok(xxh3_64(&[&boot[..], &place].concat()).max(1))
 }
 
 fn fixed(id: PartitionId, segment_bytes: u32, page: &mut [u8]) {

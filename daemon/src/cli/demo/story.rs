@@ -32,7 +32,8 @@ const LATE_TENANTS: usize = 2;
 /// Arrivals a second above which a silent writer is a stuck writer.
 const BUSY_RATE: f64 = 2.0;
 
-const MOVE_LIMIT: Duration = Duration::from_secs(20);
+/// Longer than a daemon tries by itself, so that its reason for giving up is heard.
+const MOVE_LIMIT: Duration = Duration::from_secs(40);
 const SHADOW_LIMIT: Duration = Duration::from_secs(40);
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 

@@ -75,9 +75,11 @@ impl Host {
         let path = shadow.paths().database().to_owned();
         let (hashes, frame) = (shadow.hashes().to_vec(), shadow.wal_frames());
         let options = self.setup.places[copy.place].options();
-        let log = match options.engine {
-            Engine::Sqlite => None,
-            Engine::Native => Some(shadow.log_task(epoch)),
+        // An application can open a landed database before it is attached, but not a landed log
+        // before it is one.
+        let (log, pool) = match options.engine {
+            Engine::Sqlite => (None, Where::Disk),
+            Engine::Native => (Some(shadow.log_task(epoch)), Where::Urgent),
         };
         self.lives.landing.insert(id, Landing::underway(position));
         let work = move || {
@@ -88,7 +90,7 @@ impl Host {
             failpoint::pass(Step::RemapAttached)?;
             Ok::<Source, io::Error>(source)
         };
-        self.offload(Where::Disk, work, move |host, attached| {
+        self.offload(pool, work, move |host, attached| {
             let source = match attached {
                 Ok(Ok(source)) => Some(source),
                 Ok(Err(error)) => {

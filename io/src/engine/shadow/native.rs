@@ -91,7 +91,9 @@ impl LogTask {
             let at = u64::from(page - 1) * PAGE as u64;
             durable::write_at(&self.database, path, &image, at)?;
         }
-        durable::write_at(&self.database, path, &self.creation.page(), 0)?;
+        let page = self.creation.page_of(&self.database);
+        let page = page.map_err(|error| Error::at("look at", path, error))?;
+        durable::write_at(&self.database, path, &page, 0)?;
         failpoint::pass(Step::RemapLogWritten)?;
         durable::sync_data(&self.database, path)?;
         Ok(self.creation.lsn)

@@ -11,7 +11,7 @@ use crate::lsn::Lsn;
 /// How often who waits for a thaw looks whether the one who froze the log is alive.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-const DURABLE: usize = 128;
+pub(super) const DURABLE: usize = 128;
 const LEASE: usize = 192;
 const BELL: usize = 256;
 const BELL_WAITING: usize = 260;
