@@ -42,15 +42,15 @@ fn sleeps() -> u64 {
 
 #[test]
 fn a_large_frame_that_comes_in_pieces_wakes_its_receiver_a_few_times() {
-    const PIECES: usize = 96;
+    const PIECES: usize = 300;
     let (mut near, link) = pair(None);
     let (mut ring, mut peer) = (Ring::new().unwrap(), Peer::new(link));
-    let sent = frame(Class::Live, 1, 3 << 20);
+    let sent = frame(Class::Live, 1, PIECES << 10);
     let bytes = record(&sent);
     let writer = std::thread::spawn(move || {
-        for piece in bytes.chunks(bytes.len() / PIECES) {
+        for piece in bytes.chunks(1 << 10) {
             near.write_all(piece).unwrap();
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_micros(300));
         }
         near
     });
