@@ -54,6 +54,9 @@ const DRAIN_WAIT: Duration = Duration::from_secs(1);
 /// Tries to submit while the kernel says EAGAIN or EBUSY.
 const SUBMIT_TRIES: u32 = 1000;
 
+/// IORING_RECVSEND_POLL_FIRST of linux/io_uring.h: waits for the socket before the first try.
+const POLL_FIRST: u16 = 1;
+
 /// User data of requests whose answers nobody waits for.
 const IGNORED: u64 = u64::MAX;
 /// Token of the ring's own operations: their answers are not handed out.
@@ -176,9 +179,11 @@ impl Ring {
         );
     }
 
-    /// Receives all that is missing of a frame; less only at the end of the stream.
+    /// Receives of what is missing of a frame as much as is there once the socket is readable,
+    /// which SO_RCVLOWAT decides. It does not look before: whatever it took then would be missing
+    /// of what makes the socket readable, for good if nothing follows the frame.
     pub fn recv_rest(&mut self, token: Token, fd: &Descriptor, mut draft: Draft) {
-        let entry = receive(fd, draft.rest(), libc::MSG_WAITALL);
+        let entry = receive(fd, draft.rest(), POLL_FIRST);
         self.start(token, Some(fd), Payload::Draft(draft), Hold::Nothing, entry);
     }
 
@@ -445,9 +450,9 @@ impl Drop for Ring {
     }
 }
 
-fn receive(fd: &Descriptor, place: &mut [u8], flags: i32) -> squeue::Entry {
+fn receive(fd: &Descriptor, place: &mut [u8], flags: u16) -> squeue::Entry {
     opcode::Recv::new(raw(fd), place.as_mut_ptr(), place.len() as u32)
-        .flags(flags)
+        .ioprio(flags)
         .build()
 }
 

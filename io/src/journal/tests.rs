@@ -279,6 +279,30 @@ fn a_torn_group_ends_the_scan_and_nothing_older_is_lost() {
     }
 }
 
+/// A group that is missing or torn was never acknowledged, and so was nothing behind it in its
+/// segment, however whole it is.
+#[test]
+fn a_whole_group_behind_a_missing_one_is_not_replayed() {
+    const GROUP: usize = 8 << 10;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut journal = Journal::open(dir.path(), &options(1 << 20)).expect("open");
+    put(&mut journal, 1, 1..=5, 6000);
+    drop(journal);
+    let slots = scan_slots(dir.path()).expect("scan");
+    let used = |slot: &&Slot| slot.read().expect("read").is_some();
+    let used = slots.iter().find(used).expect("a segment");
+    let whole = std::fs::read(&used.path).expect("read");
+    for (from, to) in [(0, GROUP), (0, 4096), (4096, GROUP), (6000, 6001)] {
+        let mut holed = whole.clone();
+        holed[2 * GROUP + from..2 * GROUP + to].fill(0xee);
+        std::fs::write(&used.path, &holed).expect("tear");
+        let behind = crate::commit::groups_of(&holed[3 * GROUP..]);
+        assert_eq!(behind.len(), 2, "those behind the hole are whole");
+        let again = Journal::open(dir.path(), &options(1 << 20)).expect("reopen");
+        assert_eq!(replayed(&again), [(1, 1), (1, 2)], "from {from} to {to}");
+    }
+}
+
 #[test]
 fn an_unfinished_slot_is_removed() {
     let dir = tempfile::tempdir().expect("tempdir");

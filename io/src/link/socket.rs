@@ -86,12 +86,33 @@ pub(super) fn tune(socket: &OwnedFd, subject: &str) -> Result<()> {
 
 /// Sets how many unsent bytes the kernel may hold.
 pub(super) fn hold_unsent(socket: &Descriptor, len: usize) {
+    set_len(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, len);
+}
+
+/// Sets how many bytes make the socket readable. The end of the stream, an error and a window that
+/// is closed do so, too (`tcp_epollin_ready`): nobody waits for bytes that have no room.
+pub(super) fn set_low_water(socket: &Descriptor, len: usize) {
+    set_len(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, len);
+}
+
+/// Bytes that the kernel's receive buffer may take now; it grows with what the link carries in a
+/// round trip. 0 of a connection that is gone.
+pub(super) fn receive_room(socket: &Descriptor) -> usize {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    let (fd, pointer) = (socket.as_raw_fd(), (&raw mut value).cast());
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_RCVBUF);
+    // SAFETY: the pointer and length describe `value`, an int as socket(7) says.
+    unsafe { libc::getsockopt(fd, level, name, pointer, &raw mut len) };
+    usize::try_from(value).unwrap_or(0)
+}
+
+fn set_len(socket: &Descriptor, level: libc::c_int, name: libc::c_int, len: usize) {
     let value = len as libc::c_int;
     let (pointer, len) = ((&raw const value).cast(), size_of::<libc::c_int>() as u32);
-    let (fd, name) = (socket.as_raw_fd(), libc::TCP_NOTSENT_LOWAT);
-    // SAFETY: the pointer and length describe `value`, an int as tcp(7) says. It was set before on
-    // this socket, so it can be set.
-    unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, name, pointer, len) };
+    // SAFETY: the pointer and length describe `value`, an int as tcp(7) and socket(7) say. Both
+    // options are known to every kernel that has rings, so they can be set.
+    unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, len) };
 }
 
 /// What the kernel knows of a connection's rate and round trip; nothing of one that is gone.

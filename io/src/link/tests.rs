@@ -2,6 +2,7 @@
 
 mod damage;
 mod fast;
+mod large;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -41,17 +41,19 @@ impl Draft {
         &mut self.bytes[self.filled..]
     }
 
+    /// Bytes of the rest.
+    pub fn missing(&self) -> usize {
+        self.bytes.len() - self.filled
+    }
+
     /// The first `count` bytes of the rest are there.
     pub fn advance(&mut self, count: usize) {
-        assert!(
-            count <= self.bytes.len() - self.filled,
-            "more than was missing"
-        );
+        assert!(count <= self.missing(), "more than was missing");
         self.filled += count;
     }
 
     pub fn is_whole(&self) -> bool {
-        self.filled == self.bytes.len()
+        self.missing() == 0
     }
 
     /// The frame, if its checksum holds.
