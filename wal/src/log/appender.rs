@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use super::control::{self, Control, Creation, Word};
 use super::error::{Error, Result};
 use super::group::Kind;
+use super::recent::Shared;
 use super::saved::{Ownership, Run};
 use super::segment::{Layout, Writers};
 use super::{BLOCK, mirror};
@@ -86,10 +87,19 @@ struct Opened {
     control: Control,
     layout: Layout,
     writers: Writers,
+    recent: Mutex<Shared>,
     /// Held by the keeper while it works; `true` until the appender is dropped.
     keeping: Mutex<bool>,
     /// Locked until this is dropped.
     _lock: File,
+}
+
+impl Opened {
+    /// Shows a group that is about to be written to the one who follows.
+    fn share(&self, lsn: Lsn, bytes: &[u8]) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.copy_in(&self.control, lsn, bytes);
+    }
 }
 
 impl Appender {
@@ -111,6 +121,7 @@ impl Appender {
         let queue = Queue::new(word, &run, options.groups_in_flight.clamp(1, 64));
         let log = Opened {
             writers: Writers::new(control.slots()?)?,
+            recent: Mutex::default(),
             control,
             layout,
             keeping: Mutex::new(true),

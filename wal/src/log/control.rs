@@ -263,6 +263,10 @@ impl Control {
         file.map_err(|error| Error::system("open", &self.path, &error))
     }
 
+    pub(super) fn metadata(&self) -> std::io::Result<std::fs::Metadata> {
+        self.file.metadata()
+    }
+
     pub fn id(&self) -> PartitionId {
         self.id
     }

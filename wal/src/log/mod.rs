@@ -9,6 +9,7 @@
 //! | [`recover`] | where the log ends, found at an open |
 //! | [`appender`] | group commit, for many threads of one process |
 //! | [`mirror`] | waiting until a peer has it too |
+//! | [`recent`] | the newest groups in shared memory, for the one who follows |
 //! | [`scanner`] | reading groups in order, to the commit position and no further |
 //! | [`error`] | what can go wrong, and what to do then |
 //!
@@ -24,6 +25,7 @@ pub mod control;
 pub mod error;
 pub mod group;
 pub mod mirror;
+pub mod recent;
 pub mod recover;
 pub mod saved;
 pub mod scanner;

@@ -4,10 +4,12 @@
 //! was read, so what a crashed or fenced writer left above it is never seen.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use super::control::Control;
 use super::error::{Error, Result};
 use super::group::{self, Header, Records};
+use super::recent::Recent;
 use super::recover;
 use super::saved::Run;
 use super::segment::Reader;
@@ -57,6 +59,11 @@ impl<C: Deref<Target = Control>> Scanner<C> {
             reader,
             at,
         })
+    }
+
+    /// Reads the newest groups from memory that is shared with the appender, where they are there.
+    pub fn set_recent(&mut self, recent: Arc<Recent>) {
+        self.reader.set_recent(recent);
     }
 
     /// Where the next group begins, or will.

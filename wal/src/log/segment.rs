@@ -18,6 +18,7 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::error::{Error, Result};
 use super::group::{self, Bytes, Header, u32_at, u64_at};
+use super::recent::Recent;
 use super::{BLOCK, control};
 use crate::ids::PartitionId;
 use crate::lsn::Lsn;
@@ -353,6 +354,10 @@ pub struct Reader {
     window_at: Lsn,
     /// Least bytes read at once.
     ahead: usize,
+    /// Where the newest groups are, too.
+    recent: Option<Arc<Recent>>,
+    /// The window holds what was there: it may have been overwritten.
+    is_recent: bool,
 }
 
 impl std::fmt::Debug for Reader {
@@ -370,7 +375,14 @@ impl Reader {
             window: Bytes::new(),
             window_at: Lsn(0),
             ahead,
+            recent: None,
+            is_recent: false,
         }
+    }
+
+    /// Looks for the newest groups here first.
+    pub fn set_recent(&mut self, recent: Arc<Recent>) {
+        self.recent = Some(recent);
     }
 
     pub fn layout(&self) -> &Layout {
@@ -384,6 +396,23 @@ impl Reader {
     /// The group at `lsn`, if a whole one lies there. Nothing from `until` on is looked at: it may
     /// be in the middle of being written.
     pub fn group_at(&mut self, lsn: Lsn, until: Lsn) -> Result<Option<Header>> {
+        let found = self.find(lsn, until)?;
+        let recent = self.recent.as_ref().filter(|_| self.is_recent);
+        let Some(recent) = recent else {
+            return Ok(found);
+        };
+        if found.is_some_and(|header| recent.is_of(header.run)) {
+            return Ok(found);
+        }
+        // Overwritten, or never put there: the file has it.
+        self.window.clear();
+        let recent = self.recent.take();
+        let found = self.find(lsn, until);
+        self.recent = recent;
+        found
+    }
+
+    fn find(&mut self, lsn: Lsn, until: Lsn) -> Result<Option<Header>> {
         let rest = self.slots.layout.rest(lsn);
         if self.slots.layout.offset(lsn) == 0 || !self.look(lsn, BLOCK.min(rest), until)? {
             return Ok(None);
@@ -425,6 +454,13 @@ impl Reader {
         self.window.clear();
         self.window.resize(want, 0);
         self.window_at = lsn;
+        let recent = self.recent.as_ref();
+        let recent = recent.filter(|_| Recent::reaches(lsn, until));
+        self.is_recent = recent.is_some();
+        if let Some(recent) = recent {
+            recent.copy_out(lsn, &mut self.window);
+            return Ok(true);
+        }
         let layout = &self.slots.layout;
         let at = layout.slot_at(slot) + layout.offset(lsn);
         let read = self.slots.file.read_exact_at(&mut self.window, at);

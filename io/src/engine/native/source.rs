@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use wal::delta::PageEdit;
 use wal::digest::PageHash;
+use wal::log::recent::Recent;
 use wal::log::saved::{Ownership, Run};
 use wal::log::segment::Slots;
 use wal::log::{Control, Scanner, Word};
@@ -31,6 +32,10 @@ const TAIL_MAX: Duration = Duration::from_millis(500);
 pub struct Source {
     pub(super) control: Arc<Control>,
     scanner: Scanner<Arc<Control>>,
+    /// The newest groups, once the log is written to.
+    recent: Option<Arc<Recent>>,
+    /// That was tried.
+    shares: bool,
     slots: Slots,
     pub(super) image: Image,
     pub(super) table: Option<Table>,
@@ -130,6 +135,8 @@ impl Source {
     ) -> Result<Source> {
         let scanner = Scanner::from(Arc::clone(&control), image.lsn)?;
         Ok(Source {
+            recent: None,
+            shares: false,
             slots: control.slots()?,
             control,
             scanner,
@@ -233,7 +240,7 @@ impl Source {
         self.scanning = false;
         self.lost = None;
         self.set_image(scan.image);
-        self.scanner = Scanner::from(Arc::clone(&self.control), self.image.lsn)?;
+        self.begin_here()?;
         Ok(match old {
             None => Adopted::Ready,
             Some(old) => Adopted::Replaced {
@@ -253,8 +260,11 @@ impl Source {
         if !self.changed() && released == self.image.first {
             return Ok(None);
         }
+        if !std::mem::replace(&mut self.shares, true) {
+            self.share_recent();
+        }
         if self.scanner.position() != self.image.lsn {
-            self.scanner = Scanner::from(Arc::clone(&self.control), self.image.lsn)?;
+            self.begin_here()?;
         }
         let mut reading = Reading::new(self.image.clone());
         while reading.len() <= limit.max(1) * PAGE {
@@ -290,6 +300,27 @@ impl Source {
             "the change said what the digest would be"
         );
         self.set_image(change.image.clone());
+    }
+
+    /// Asks the appender for the newest groups, so that they are not read from the disk.
+    fn share_recent(&mut self) {
+        match Recent::share(&self.control) {
+            Ok(recent) => {
+                let recent = Arc::new(recent);
+                self.scanner.set_recent(Arc::clone(&recent));
+                self.recent = Some(recent);
+            }
+            Err(error) => tracing::debug!(%error, "the newest groups are read from the disk"),
+        }
+    }
+
+    /// Reads on from the consumed position.
+    fn begin_here(&mut self) -> Result<()> {
+        self.scanner = Scanner::from(Arc::clone(&self.control), self.image.lsn)?;
+        if let Some(recent) = &self.recent {
+            self.scanner.set_recent(Arc::clone(recent));
+        }
+        Ok(())
     }
 
     fn set_image(&mut self, image: Image) {

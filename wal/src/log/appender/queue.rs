@@ -279,6 +279,7 @@ fn write(appender: &Appender, lsn: Lsn, bytes: &[u8]) -> Result<()> {
     let layout = &appender.log.layout;
     let (number, offset) = (layout.number(lsn), layout.offset(lsn));
     let base = appender.log.place(number)?;
+    appender.log.share(lsn, bytes);
     let written = appender.log.writers.write(bytes, base + offset);
     written.map_err(|error| layout.failed("write", &error))?;
     let half = u64::from(layout.segment_bytes) / 2;

@@ -23,11 +23,12 @@ const FROZEN_UNTIL: usize = 280;
 const SHIPPED: usize = 384;
 const MIRRORED: usize = 392;
 const HOLD: usize = 400;
+const RECENT: usize = 408;
 
 impl Control {
     /// What an earlier boot left: nobody waits, nothing is shipped, no lease is granted.
     pub(super) fn forget_live(&self, durable: Lsn) {
-        for at in [SHIPPED, MIRRORED, HOLD, LEASE] {
+        for at in [SHIPPED, MIRRORED, HOLD, RECENT, LEASE] {
             self.page.store_long(at, 0);
         }
         for at in [BELL_WAITING, MIRROR_WAITING, FREEZE_WAITING] {
@@ -157,6 +158,16 @@ impl Control {
 
     pub fn set_hold(&self, lsn: Lsn) {
         self.page.store_long(HOLD, lsn.0);
+    }
+
+    /// The name of the memory that the newest groups are shared in ([`crate::log::recent`]); 0:
+    /// there is none.
+    pub(in crate::log) fn recent(&self) -> u64 {
+        self.page.load_long(RECENT)
+    }
+
+    pub(in crate::log) fn set_recent(&self, name: u64) {
+        self.page.store_long(RECENT, name);
     }
 
     /// Until when ([`boottime`]) writers may acknowledge; 0 means for ever.
