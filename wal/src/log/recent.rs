@@ -2,8 +2,8 @@
 //! cache, and who follows the log would wait for the disk to give back what it was just given.
 //!
 //! A file in `/dev/shm`, made by the one who tails and named by a number in the control page. What
-//! lies at `lsn` in the log lies at `lsn` modulo its length here; the appender copies a group before
-//! he writes it. Nothing here is trusted: a group is checked as one from the file is, and one that
+//! lies at `lsn` in the log lies at `lsn` modulo its length here; the appender copies a group
+//! before he writes it. Nothing here is trusted: a group is checked as one from the file is, and one that
 //! was overwritten meanwhile, or is of an earlier run, is read from the file. Without such a file
 //! nothing is lost but time.
 
@@ -58,8 +58,8 @@ impl Recent {
         end.0 - lsn.0 <= LEN as u64 / 2
     }
 
-    /// Whether a group of `run` is what the file has at its place. An appender that can't reach this
-    /// memory leaves what an earlier one did not get acknowledged; it is of an earlier run.
+    /// Whether a group of `run` is what the file has at its place. An appender that can't reach
+    /// this memory leaves what an earlier one did not get acknowledged; it is of an earlier run.
     pub fn is_of(&self, run: u32) -> bool {
         self.control.saved::<Run>().is_ok_and(|now| now.run == run)
     }
