@@ -19,7 +19,9 @@ use std::sync::mpsc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use foreshadow::cli::demo::harness::{Cluster, Node, Place, percentile};
+use foreshadow::cli::demo::harness::{
+    Cluster, Engine, Node, Options as ClusterOptions, Place, percentile,
+};
 use observer::{Observer, lags_ms, slot};
 use report::{Bar, Bound, Figure, Report};
 use rustix::time::{ClockId, clock_gettime};
@@ -63,15 +65,12 @@ fn cluster(stage: &Stage, name: &str, nodes: usize) -> Cluster {
     let options = stage
         .options(name, nodes)
         .tweak("[ship]", "copies", &usize::from(nodes > 1).to_string())
-        .tweak("[[engine.sqlite]]", "idle_after", "\"1s\"");
-    let cluster = Cluster::prepare(&options).expect("a configuration");
-    for node in &cluster.nodes {
-        let path = node.place.config();
-        let text = std::fs::read_to_string(&path).expect("it was just written");
-        let text = text.replace("[[engine.sqlite]]", "[[engine.native]]");
-        std::fs::write(&path, text.replace("*.db", "*.log")).expect("written");
-    }
-    cluster
+        .tweak("[[engine.native]]", "idle_after", "\"1s\"");
+    let options = ClusterOptions {
+        engine: Engine::Native,
+        ..options
+    };
+    Cluster::prepare(&options).expect("a configuration")
 }
 
 fn options() -> Options {

@@ -6,6 +6,7 @@
 //! | [`alone`] | verbs that need no daemon, and any verb without one |
 //! | [`verbs`] | everything about a node and its partitions |
 //! | [`moves`] | move, cancel, rollback, promote |
+//! | [`logs`] | native logs: found, mirrored, moved |
 //! | [`http`] | the same by raw HTTP, probes and metrics |
 //! | [`access`] | who may use the socket |
 //! | [`dump`] | the files of a daemon that worked |
@@ -20,6 +21,7 @@ mod cluster;
 mod command;
 mod dump;
 mod http;
+mod logs;
 mod moves;
 mod verbs;
 
