@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use foreshadow_io::durable::Attributes;
 use foreshadow_io::engine::shadow::{Shadow, ShadowPaths, ShadowSpec};
 use foreshadow_io::engine::{
-    Adopted, Alerts, Directory, Options, Source, Sweeper, is_tombstone, sibling, tombstone,
+    Adopted, Alerts, Directory, Extent, Landed, Options, Source, Sweeper, is_tombstone, sibling,
+    tombstone,
 };
 use foreshadow_io::remap::Remap;
 use foreshadow_io::{Error, Kind};
@@ -292,15 +293,19 @@ fn a_copy_lands_with_everything_and_goes_on_where_it_landed() {
         follower.follow(&mut source);
         follower.shadow.land_sync().expect("synced");
         source.fence().expect("a task").run().expect("fenced");
-        if engine == Engine::Native {
-            follower.shadow.become_log(NEXT).expect("a log");
-        }
-        let (hashes, frames) = (
-            follower.shadow.hashes().to_vec(),
-            follower.shadow.wal_frames(),
-        );
+        let extent = match engine {
+            Engine::Sqlite => Extent::Frames(follower.shadow.wal_frames()),
+            Engine::Native => {
+                let task = follower.shadow.log_task(NEXT).expect("a task");
+                let (first, lsn) = task.extent();
+                assert_eq!(task.run().expect("a log"), lsn);
+                Extent::Log(first, lsn)
+            }
+        };
+        let hashes = follower.shadow.hashes().to_vec();
         let path = follower.shadow.paths().database().to_owned();
-        let landed = Source::attach_landed(&path, &options(engine), hashes, frames);
+        let landed = Landed { hashes, extent };
+        let landed = Source::attach_landed(&path, &options(engine), landed);
         let mut landed = landed.expect("attached");
         assert_eq!(landed.digest(), source.digest(), "{engine}");
         remap.exchange(&place.name, generation).expect("exchanged");
@@ -318,6 +323,42 @@ fn a_copy_lands_with_everything_and_goes_on_where_it_landed() {
         drop(landed);
         assert_eq!(digest, attached(engine, &path).digest(), "{engine}");
     });
+}
+
+#[test]
+fn what_was_written_before_a_landed_copy_is_attached_is_read_like_any_other() {
+    let place = Place::new(Engine::Native);
+    let mut source = place.attach();
+    let mut follower = Follower::new(&place, &source, &place.root.path().join("target"));
+    follower.shadow.prepare_landing(NEXT).expect("prepared");
+    source.freeze(BUDGET).run().expect("frozen");
+    follower.follow(&mut source);
+    let task = follower.shadow.log_task(NEXT).expect("a task");
+    let (first, lsn) = task.extent();
+    task.run().expect("a log");
+    let path = follower.shadow.paths().database().to_owned();
+    let mut moved = Application::open(Engine::Native, &path);
+    for value in 20..25 {
+        moved.write(value).expect("acknowledged");
+    }
+    let landed = |lsn| Landed {
+        hashes: follower.shadow.hashes().to_vec(),
+        extent: Extent::Log(first, lsn),
+    };
+    let engine = options(Engine::Native);
+    let elsewhere = Source::attach_landed(&path, &engine, landed(Lsn(lsn.0 - 4096)));
+    assert_eq!(elsewhere.expect_err("not its position").kind(), Kind::Retry);
+    let mut tail = Source::attach_landed(&path, &engine, landed(lsn)).expect("attached");
+    assert_eq!(tail.digest(), source.digest());
+    let mut commits = 0;
+    while let Some(change) = tail.poll(8).expect("readable") {
+        commits += change.commits();
+        tail.consume(&change);
+    }
+    assert_eq!(commits, 5);
+    let digest = tail.digest();
+    drop(tail);
+    assert_eq!(digest, attached(Engine::Native, &path).digest());
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::event::{Failure, Ticket};
 pub struct Landing {
     pub position: Position,
     pub state: LandingState,
+    /// A copy of a native log is a log by now.
+    pub is_log: bool,
 }
 
 /// Whether the attachment stands.
@@ -36,19 +38,20 @@ impl Landing {
         Landing {
             position,
             state: LandingState::Underway { asked: None },
+            is_log: false,
         }
-    }
-
-    pub fn is_attached(&self) -> bool {
-        matches!(self.state, LandingState::Finished(Some(_)))
     }
 }
 
 impl Lives {
-    /// Lets `request` wait if an attachment is under way.
+    /// Lets `request` wait if what it needs is under way.
     pub fn waits_for_landing(&mut self, id: PartitionId, request: Asked) -> bool {
-        match self.landing.get_mut(&id).map(|landing| &mut landing.state) {
-            Some(LandingState::Underway { asked }) => {
+        match self.landing.get_mut(&id) {
+            Some(Landing {
+                state: LandingState::Underway { asked },
+                is_log,
+                ..
+            }) if !*is_log || matches!(request, Asked::Attach(..)) => {
                 *asked = Some(request);
                 true
             }
@@ -58,6 +61,20 @@ impl Lives {
 }
 
 impl Host {
+    /// A landed copy is a log: it can be served, and is attached meanwhile.
+    pub fn became_log(&mut self, id: PartitionId) {
+        let Some(landing) = self.lives.landing.get_mut(&id) else {
+            return;
+        };
+        landing.is_log = true;
+        if let LandingState::Underway { asked } = &mut landing.state
+            && let Some(Asked::Remap(ticket, epoch, position)) = *asked
+        {
+            *asked = None;
+            self.execute_shadow(ticket, ShadowOperation::Remap { epoch, position });
+        }
+    }
+
     /// A landed copy was attached ahead, or could not be.
     pub fn attached_ahead(&mut self, id: PartitionId, source: Option<Source>) {
         let Some(landing) = self.lives.landing.get_mut(&id) else {

@@ -35,7 +35,7 @@ pub use alert::Alerts;
 pub use discover::{Directory, Found, Listing};
 pub use hint::{DirectoryWatch, Hint};
 pub use names::{resolve_inside, sibling};
-pub use source::{Adopted, Change, Options, Source};
+pub use source::{Adopted, Change, Extent, Landed, Options, Source};
 pub use task::{CheckpointTask, FenceTask, FreezeTask, Scan, ScanTask};
 pub use tombstone::{is_tombstone, tombstone};
 pub use watch::{Sweeper, Watch};

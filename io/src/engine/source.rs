@@ -24,6 +24,22 @@ pub struct Options {
     pub sqlite: SourceOptions,
 }
 
+/// What a shadow held when it landed.
+#[derive(Debug)]
+pub struct Landed {
+    pub hashes: Vec<PageHash>,
+    pub extent: Extent,
+}
+
+/// How far what landed goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent {
+    /// A SQLite database: frames in its -wal.
+    Frames(u32),
+    /// A native log: where it begins and ends.
+    Log(Lsn, Lsn),
+}
+
 /// A live partition.
 #[derive(Debug)]
 pub enum Source {
@@ -106,19 +122,16 @@ impl Source {
         })
     }
 
-    /// Attaches to a shadow that has just landed: `hashes` are those of its pages, and a SQLite
-    /// shadow's -wal had `frame` frames. `Retry` when something else is there: scan it.
-    pub fn attach_landed(
-        path: &Path,
-        options: &Options,
-        hashes: Vec<PageHash>,
-        frame: u32,
-    ) -> Result<Source> {
-        Ok(match options.engine {
-            Engine::Sqlite => {
+    /// Attaches to a shadow that has just landed. `Retry` when something else is there: scan it.
+    pub fn attach_landed(path: &Path, options: &Options, landed: Landed) -> Result<Source> {
+        let hashes = landed.hashes;
+        Ok(match landed.extent {
+            Extent::Frames(frame) => {
                 sqlite::Source::attach_known(path, &options.sqlite, hashes, frame)?.into()
             }
-            Engine::Native => native::Source::attach_known(path, hashes)?.into(),
+            Extent::Log(first, lsn) => {
+                native::Source::attach_known(path, hashes, (first, lsn))?.into()
+            }
         })
     }
 

@@ -1,9 +1,10 @@
 //! A shadow lands: the sync that proves it, the attach ahead of it, the exchange of the path.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use io::engine::Source;
 use io::engine::shadow::Shadow;
+use io::engine::{Extent, Landed, Options, Source};
 use io::failpoint::{self, Step};
 use io::remap::Target;
 use wal::lsn::Epoch;
@@ -73,24 +74,38 @@ impl Host {
             return;
         }
         let path = shadow.paths().database().to_owned();
-        let (hashes, frame) = (shadow.hashes().to_vec(), shadow.wal_frames());
+        let hashes = shadow.hashes().to_vec();
         let options = self.setup.places[copy.place].options();
-        // An application can open a landed database before it is attached, but not a landed log
-        // before it is one.
-        let (log, pool) = match options.engine {
-            Engine::Sqlite => (None, Where::Disk),
-            Engine::Native => (Some(shadow.log_task(epoch)), Where::Urgent),
-        };
         self.lives.landing.insert(id, Landing::underway(position));
+        if options.engine == Engine::Sqlite {
+            let extent = Extent::Frames(shadow.wal_frames());
+            return self.attach_landed(id, path, options, Landed { hashes, extent });
+        }
+        // An application may open a landed database before it is attached, but not a landed log
+        // before it is one.
+        let log = shadow.log_task(epoch);
         let work = move || {
-            if let Some(task) = log {
-                task?.run()?;
-            }
-            let source = Source::attach_landed(&path, &options, hashes, frame)?;
+            let task = log?;
+            let (first, lsn) = task.extent();
+            task.run().map(|_| Extent::Log(first, lsn))
+        };
+        self.offload(Where::Urgent, work, move |host, made| {
+            // What failed is tried again, and told, when it has to be served.
+            let Ok(Ok(extent)) = made else {
+                return host.attached_ahead(id, None);
+            };
+            host.became_log(id);
+            host.attach_landed(id, path, options, Landed { hashes, extent });
+        });
+    }
+
+    fn attach_landed(&mut self, id: PartitionId, path: PathBuf, options: Options, landed: Landed) {
+        let work = move || {
+            let source = Source::attach_landed(&path, &options, landed)?;
             failpoint::pass(Step::RemapAttached)?;
             Ok::<Source, io::Error>(source)
         };
-        self.offload(pool, work, move |host, attached| {
+        self.offload(Where::Disk, work, move |host, attached| {
             let source = match attached {
                 Ok(Ok(source)) => Some(source),
                 Ok(Err(error)) => {
@@ -136,7 +151,7 @@ impl Host {
         let landing = self.lives.landing.get(&id);
         let ready = match engine {
             // It was made a log before it was attached.
-            Engine::Native if !landing.is_some_and(Landing::is_attached) => {
+            Engine::Native if !landing.is_some_and(|landing| landing.is_log) => {
                 ready.and_then(|()| shadow.become_log(epoch).map(drop))
             }
             _ => ready,

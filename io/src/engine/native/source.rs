@@ -150,17 +150,25 @@ impl Source {
         })
     }
 
-    /// Attaches to a shadow that has just landed, whose pages have `hashes`. `Retry` if the log is
-    /// another by now: only a scan helps.
-    pub fn attach_known(path: &Path, hashes: Vec<PageHash>) -> Result<Source> {
+    /// Attaches to a shadow that has just landed and held the log from `first` to `lsn`; its pages
+    /// have `hashes`. What was appended since is read like any other change. `Retry` if that is not
+    /// the log any more: only a scan helps.
+    pub fn attach_known(
+        path: &Path,
+        hashes: Vec<PageHash>,
+        (first, lsn): (Lsn, Lsn),
+    ) -> Result<Source> {
         let mut source = Source::attach(path)?;
-        let state = PageHash::of(1, &source.image.state_page());
+        let image = Image::read(&mut source.slots, first, lsn)?;
+        let state = PageHash::of(1, &image.state_page());
         // Page 1 says where the log begins and ends: what it holds in between follows.
-        if hashes.first() != Some(&state) {
+        if hashes.first() != Some(&state) || source.control.saved::<Run>()?.first > first {
             let subject = source.control.path().display().to_string();
-            let reason = "it is not at the position of the shadow";
+            let reason = "it does not go on from the position of the shadow";
             return Err(Error::new(Kind::Retry, "attach to", subject, reason));
         }
+        source.set_image(image);
+        source.begin_here()?;
         source.table = Some(Table::new(hashes));
         Ok(source)
     }

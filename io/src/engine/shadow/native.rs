@@ -99,8 +99,16 @@ impl LogTask {
         Ok(self.creation.lsn)
     }
 
+    /// Where the log begins and will end.
+    pub fn extent(&self) -> (Lsn, Lsn) {
+        (self.creation.first, self.creation.lsn)
+    }
+
     /// Where the file ends if it is this log already: appended to since, perhaps.
     fn end_of_log(&self) -> Result<Option<Lsn>> {
+        if !wal::log::is_log(&self.database) {
+            return Ok(None);
+        }
         let control = match Control::open(&self.paths.database).map_err(Error::from) {
             Ok(control) => control,
             Err(error) if error.kind() == Kind::Corrupt => return Ok(None),
