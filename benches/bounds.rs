@@ -16,28 +16,38 @@ const BLOCK: usize = 4096;
 const BLOCKS: u64 = 64;
 const OUT: &str = "the bound of a bench can be measured";
 
-/// 64 bytes to another thread over loopback TCP and back.
-pub fn ping_pong(count: usize) -> Vec<f64> {
-    let listener = TcpListener::bind("127.0.0.1:0").expect(OUT);
-    let address = listener.local_addr().expect(OUT);
-    let echo = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect(OUT);
+/// A thread that sends back over loopback TCP what it is sent; it ends with this.
+pub struct Echo(TcpStream);
+
+impl Echo {
+    pub fn start() -> Echo {
+        let listener = TcpListener::bind("127.0.0.1:0").expect(OUT);
+        let address = listener.local_addr().expect(OUT);
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect(OUT);
+            stream.set_nodelay(true).expect(OUT);
+            let mut bytes = [0; 64];
+            while stream.read_exact(&mut bytes).is_ok() {
+                stream.write_all(&bytes).expect(OUT);
+            }
+        });
+        let stream = TcpStream::connect(address).expect(OUT);
         stream.set_nodelay(true).expect(OUT);
+        Echo(stream)
+    }
+
+    /// 64 bytes there and back.
+    pub fn ping(&mut self) {
         let mut bytes = [0; 64];
-        while stream.read_exact(&mut bytes).is_ok() {
-            stream.write_all(&bytes).expect(OUT);
-        }
-    });
-    let mut stream = TcpStream::connect(address).expect(OUT);
-    stream.set_nodelay(true).expect(OUT);
-    let mut bytes = [0; 64];
-    let samples = sample(count, || {
-        stream.write_all(&bytes).expect(OUT);
-        stream.read_exact(&mut bytes).expect(OUT);
-    });
-    drop(stream);
-    echo.join().expect(OUT);
-    samples
+        self.0.write_all(&bytes).expect(OUT);
+        self.0.read_exact(&mut bytes).expect(OUT);
+    }
+}
+
+/// 64 bytes to another thread over loopback TCP and back, one after the other.
+pub fn ping_pong(count: usize) -> Vec<f64> {
+    let mut echo = Echo::start();
+    sample(count, || echo.ping())
 }
 
 /// A 4 KiB write with O_DSYNC into blocks that exist.

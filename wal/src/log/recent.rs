@@ -2,10 +2,10 @@
 //! cache, and who follows the log would wait for the disk to give back what it was just given.
 //!
 //! A file in `/dev/shm`, made by the one who tails and named by a number in the control page. What
-//! lies at `lsn` in the log lies at `lsn` modulo its length here; the appender copies a group
-//! before he writes it. Nothing here is trusted: a group is checked as one from the file is, and one that
-//! was overwritten meanwhile, or is of an earlier run, is read from the file. Without such a file
-//! nothing is lost but time.
+//! lies at `lsn` in the log lies at `lsn` modulo its length here; the appender copies a group there
+//! before he writes it. Nothing here is trusted: a group is checked as one from the file is, and
+//! one that was overwritten meanwhile, or is of an earlier run, is read from the file. Without such
+//! a file nothing is lost but time.
 
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
