@@ -9,6 +9,7 @@
 //! | [`http`] | the same by raw HTTP, probes and metrics |
 //! | [`access`] | who may use the socket |
 //! | [`dump`] | the files of a daemon that worked |
+//! | [`rest`] | partitions at rest |
 
 mod access;
 mod alone;
@@ -21,6 +22,7 @@ mod command;
 mod dump;
 mod http;
 mod moves;
+mod rest;
 mod verbs;
 
 use serde_json::Value;

@@ -56,6 +56,7 @@ pub mod tiers;
 pub mod upkeep;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         move || front::run(&setup, &shards, &questions)
     })?;
     let renewal = Renewal::start(&setup, &crew.mailboxes)?;
-    let (stop, stopped) = flume::bounded::<()>(0);
+    let (stop, stopped) = stop_line()?;
     crew.help("discover", {
         let shards = crew.mailboxes.clone();
         move || discover::run(places, &shards, &stopped)
@@ -169,6 +170,15 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     renewal.end();
     crew.finish();
     ended
+}
+
+/// Dropping one end is heard at the other.
+fn stop_line() -> Result<(UnixStream, UnixStream), Error> {
+    UnixStream::pair().map_err(|source| Error::System {
+        what: "make",
+        path: "a pair of sockets".to_owned(),
+        source,
+    })
 }
 
 fn open_places(config: &Config) -> Result<Vec<Place>, Error> {
