@@ -1,6 +1,7 @@
 //! The SQLite engine against real SQLite: conformance of attach, tail, fence and shadow. The
 //! native engine the same, and against a model, kills and racing threads.
 mod native_child;
+mod native_rest;
 mod native_shadow;
 mod native_source;
 mod native_store;
