@@ -16,6 +16,7 @@ use wal::message::Attributes;
 use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
 
 use super::ahead::{Asked, Landing, LandingState};
+use super::attaching::Attaching;
 use super::compare::PeerTable;
 use super::grants;
 use super::host::Host;
@@ -67,6 +68,7 @@ pub struct Lives {
     /// Landed copies that are attached ahead of being served.
     pub landing: BTreeMap<PartitionId, Landing>,
     pub copying: super::compare::Copying,
+    pub attaching: Attaching,
 }
 
 impl Lives {
@@ -82,6 +84,7 @@ impl Lives {
             throttle: super::compare::throttle(rate),
             landing: BTreeMap::new(),
             copying: super::compare::Copying::default(),
+            attaching: Attaching::default(),
         }
     }
 
@@ -144,6 +147,9 @@ impl Host {
         if self.lives.waits_for_landing(id, asked) {
             return;
         }
+        if !self.lives.attaching.begin(ticket, epoch) {
+            return;
+        }
         let landed = match self.lives.landing.remove(&id) {
             Some(Landing {
                 position,
@@ -162,6 +168,7 @@ impl Host {
             Ok::<Prepared, io::Error>(prepared)
         };
         self.offload(Where::Disk, work, move |host, prepared| {
+            host.attach_next();
             let prepared = match prepared {
                 Ok(Ok(prepared)) => prepared,
                 Ok(Err(error)) => return host.done(ticket, Err(failure_of(&error))),

@@ -5,6 +5,7 @@
 //! | [`host`] | one shard's loop: wait, step, run effects |
 //! | [`lives`], [`freeze`], [`upkeep`], [`tiers`] | live databases: read, pause, look after |
 //! | [`ahead`] | a landed copy attached before it is served |
+//! | [`attaching`] | how many are attached at once |
 //! | [`colds`] | databases at rest |
 //! | [`copies`], [`journal`] | shadows: fill, follow, land |
 //! | [`compare`] | copies that are being filled |
@@ -25,6 +26,7 @@
 //! (docs/decisions/0003).
 
 pub mod ahead;
+pub mod attaching;
 pub mod codecs;
 pub mod colds;
 pub mod compare;
