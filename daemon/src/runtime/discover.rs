@@ -23,7 +23,7 @@ use crate::event::Event;
 
 /// How often a directory is listed without any hint: hints can be lost.
 const LIST_EVERY: Duration = Duration::from_secs(30);
-/// How often nevertheless while no entry came or went, nothing is wrong, and hints are given.
+/// How often nevertheless while no entry came or went without a hint, and nothing is wrong.
 const LIST_EVERY_UNCHANGED: Duration = Duration::from_secs(600);
 /// After hints, those that follow gather for so long: every database that is opened gives some.
 const GATHER: Duration = Duration::from_millis(100);
@@ -35,8 +35,12 @@ pub struct Seen {
     watch: Option<DirectoryWatch>,
     known: BTreeSet<PartitionName>,
     listed_at: Option<Instant>,
-    /// What stood still when it was listed, if a listing of the same finds the same.
+    /// The last listing found nothing that may become a database under the same name.
+    settled: bool,
+    /// As it was looked at last.
     stamp: Option<Stamp>,
+    /// There were hints since then.
+    hinted: bool,
     /// When to look whether it has to be listed.
     look_at: Option<Instant>,
 }
@@ -136,7 +140,9 @@ fn open(place: &Place) -> Option<Seen> {
         watch,
         known: BTreeSet::new(),
         listed_at: None,
+        settled: false,
         stamp: None,
+        hinted: false,
         look_at: None,
     })
 }
@@ -152,6 +158,7 @@ impl Seen {
             }
             None => Vec::new(),
         };
+        self.hinted |= !hints.is_empty();
         let mut heeded = Heeded {
             any: !hints.is_empty(),
             news: false,
@@ -181,11 +188,12 @@ impl Seen {
         let listed_lately = self
             .listed_at
             .is_some_and(|at| at.elapsed() < LIST_EVERY_UNCHANGED);
-        let unchanged = || {
-            let now = self.watch.as_ref().and_then(DirectoryWatch::stamp);
-            now.is_some() && now == self.stamp
-        };
-        !listed_lately || !unchanged()
+        let now = self.watch.as_ref().and_then(DirectoryWatch::stamp);
+        let before = std::mem::replace(&mut self.stamp, now);
+        let unchanged = before.is_some() && before == self.stamp;
+        // None of the hints was news, or it would have been listed then.
+        let told = std::mem::take(&mut self.hinted);
+        !(self.settled && listed_lately && (unchanged || told))
     }
 
     fn read(&self, hint: &Hint) -> Read {
@@ -215,7 +223,7 @@ impl Seen {
     fn list(&mut self, tell: &dyn Fn(&PartitionName, Event)) {
         self.listed_at = Some(Instant::now());
         self.look_at = Some(Instant::now() + LIST_EVERY);
-        self.stamp = None;
+        (self.settled, self.stamp, self.hinted) = (false, None, false);
         if let Some(watch) = &mut self.watch
             && let Err(error) = watch.renew(&self.directory)
         {
@@ -274,7 +282,7 @@ impl Seen {
             );
         }
         self.known = there;
-        self.stamp = stamp.filter(|_| settled);
+        (self.settled, self.stamp) = (settled, stamp);
     }
 }
 
