@@ -2,7 +2,8 @@
 //!
 //! Requests that wait while another is being synced are carried out as one group, so ten thousand
 //! claims at start cost a handful of syncs. Between requests it looks for what others changed: at
-//! once where the coordinator tells of it, and now and then besides, because what tells may be lost.
+//! once where the coordinator tells of it, and now and then besides, because what is told may be
+//! lost.
 //!
 //! The thread sleeps in poll(2) on what the coordinator has for it and on a socket that every
 //! request rings. The socket's other end is dropped with the last [`Desk`], which ends the thread.

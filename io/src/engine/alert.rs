@@ -37,8 +37,9 @@ impl Alerts {
         self.inotify.fd()
     }
 
-    /// Listens to the file that commits are written to. What was written before is not told: look at it once afterwards.
-    /// Fails when the user's share of watches (fs.inotify.max_user_watches) is used up.
+    /// Listens to the file that commits are written to. What was written before is not told: look
+    /// at it once afterwards. Fails when the user's share of watches
+    /// (fs.inotify.max_user_watches) is used up.
     pub fn add(&mut self, key: u32, touched: &Path) -> Result<()> {
         let id = self.inotify.add(touched, MASK)?;
         self.keys.insert(id, key);
