@@ -10,6 +10,7 @@
 //! | [`http`] | the same by raw HTTP, probes and metrics |
 //! | [`access`] | who may use the socket |
 //! | [`dump`] | the files of a daemon that worked |
+//! | [`rest`] | partitions at rest |
 
 mod access;
 mod alone;
@@ -23,6 +24,7 @@ mod dump;
 mod http;
 mod logs;
 mod moves;
+mod rest;
 mod verbs;
 
 use serde_json::Value;

@@ -3,6 +3,7 @@
 mod application;
 mod conformance;
 mod native_child;
+mod native_rest;
 mod native_shadow;
 mod native_source;
 mod native_store;

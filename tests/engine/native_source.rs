@@ -18,7 +18,7 @@ use wal::{Digest, Epoch, Lsn, PartitionId};
 const SEGMENT: u32 = 64 << 10;
 const PAGE: usize = 4096;
 
-fn open(path: &Path) -> Appender {
+pub fn open(path: &Path) -> Appender {
     let options = Options {
         id: PartitionId(5),
         segment_bytes: SEGMENT,
@@ -27,7 +27,7 @@ fn open(path: &Path) -> Appender {
     Appender::open(path, &options).expect("a log")
 }
 
-fn attach(path: &Path) -> Source {
+pub fn attach(path: &Path) -> Source {
     let mut source = Source::attach(path).expect("attached");
     scan(&mut source);
     source

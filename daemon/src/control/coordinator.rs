@@ -10,6 +10,8 @@
 //! Invariants: epochs only grow (I4); an epoch is reserved once; a pass succeeds once. The owner of
 //! a partition is a matter of record, never of time: no lease is trusted here.
 
+use std::os::fd::BorrowedFd;
+
 use wal::{Epoch, NodeId, PartitionId, PartitionName};
 
 use crate::mutation::{self, Mutation};
@@ -30,6 +32,13 @@ pub trait Coordinator: Send {
 
     /// The records that changed after `revision`, oldest first; cheap when none did.
     fn changes(&mut self, after: Revision) -> Result<Vec<OwnerRecord>, Error>;
+
+    /// Readable from when a record changed, by whomever, until [`Coordinator::changes`] is called;
+    /// nothing where it can't be told: then it is asked often. What is told may be lost, so it is
+    /// asked now and then in any case.
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// [`Act::Claim`]; the record may name another owner.
     fn claim(&mut self, name: &PartitionName, node: NodeId) -> Result<OwnerRecord, Error> {

@@ -3,14 +3,16 @@
 //! Every change is made under an exclusive flock(2) of `<dir>/lock`, from the newest state, and
 //! is fsynced before the lock is let go and the asker is answered: so nobody acts on what a crash
 //! could take back. flock is held by the open file, not the process, so two instances in one
-//! process exclude each other too, and the kernel lets go when a daemon dies.
+//! process exclude each other too, and the kernel lets go when a daemon dies. That the file was
+//! written or replaced is told by inotify(7).
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, inotify};
 use wal::PartitionId;
 
 use super::coordinator::{Conflict, Coordinator, Error, OwnerRecord, Request, Revision, decide};
@@ -35,6 +37,8 @@ pub struct Embedded {
     sealed_len: u64,
     records: BTreeMap<PartitionId, OwnerRecord>,
     revision: Revision,
+    /// Where the kernel tells that a file of the directory was written or replaced.
+    told: Option<OwnedFd>,
 }
 
 impl Embedded {
@@ -68,6 +72,10 @@ impl Embedded {
             sealed_len: 0,
             records: BTreeMap::new(),
             revision: Revision(0),
+            // Before the first look: what changes after it is told.
+            told: watch(dir)
+                .inspect_err(|error| tracing::warn!(%error, "owners are polled"))
+                .ok(),
         };
         embedded.refresh()?;
         Ok(embedded)
@@ -242,6 +250,11 @@ impl Coordinator for Embedded {
     }
 
     fn changes(&mut self, after: Revision) -> Result<Vec<OwnerRecord>, Error> {
+        // Before the look: what is told while we look makes us look again.
+        if let Some(told) = &self.told {
+            let mut events = [0; 4096];
+            while rustix::io::read(told, &mut events).is_ok_and(|got| got > 0) {}
+        }
         self.refresh()?;
         if self.revision <= after {
             return Ok(Vec::new());
@@ -254,6 +267,18 @@ impl Coordinator for Embedded {
         newer.sort_by_key(|record| record.revision);
         Ok(newer)
     }
+
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        self.told.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// Makes the kernel tell of groups that are written and of files that are put in place.
+fn watch(dir: &Path) -> rustix::io::Result<OwnedFd> {
+    let told = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let what = inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&told, dir, what)?;
+    Ok(told)
 }
 
 /// The lock, held until it is dropped.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 /// How often the status line is told anew.
-pub const STATUS_EVERY: Duration = Duration::from_secs(5);
+pub const STATUS_EVERY: Duration = Duration::from_secs(15);
 
 /// The daemon serves.
 pub fn ready() {

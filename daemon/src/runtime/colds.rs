@@ -1,7 +1,13 @@
 //! Databases at rest: one descriptor and one mapped page each, ten thousand at a glance.
 //!
-//! The kernel says whose WAL is written to; only that one is looked at with every sweep, and all
-//! others in turns, because alerts can be lost.
+//! The kernel says whose log is written to; only that one is looked at with every sweep. A commit
+//! is published after its write, by a store to mapped memory of which nobody tells: one that was
+//! written to is looked at until it has committed, or for [`ALERTED_FOR`]. So what nobody tells of
+//! is a commit whose write lies further back than that (a sync that takes so long, an application
+//! that was stopped in between), and what the kernel tells wrongly or not at all. For these all
+//! others are looked at in turns, each log once in 10 s and each name once in 60 s. That the
+//! kernel's queue was too short it says itself. A name in a watched directory is looked at when
+//! something happened to it, too: see [`super::discover`].
 //!
 //! What is quiet, checkpointed and acknowledged is cooled: the engine keeps the hashes of its pages
 //! and lets go of everything else. A commit, or anything that the brain asks, warms it again; what
@@ -28,16 +34,19 @@ use crate::positions::ChangeOffset;
 const IDLE_AT_START: Span = Span::secs(1);
 /// More databases than this attached in full, at three descriptors each, do not wait even for that.
 const ATTACHED_AT_EASE_MAX: usize = 1024;
-/// A database that stirs, or was just cooled, is looked at with every sweep for so long: a commit
-/// is published after the WAL was written and synced.
-const STIRRING_FOR: Span = Span::secs(1);
+/// A database that was just cooled is looked at with every sweep for so long: a commit is published
+/// after the WAL was written and synced.
+const COOLED_FOR: Span = Span::secs(1);
+/// The same for one whose log was written to, if that was not followed by a commit.
+const ALERTED_FOR: Span = Span::secs(10);
 /// Those that lie down in one sweep, at most: each costs a system call.
 const LIE_DOWN_MAX: usize = 256;
-/// Those that sleep are looked at in turns nevertheless, a part of them each time.
-const TURN_EVERY: Span = Span::millis(25);
+/// Those that sleep are looked at in turns nevertheless, a part of them each time. What costs is
+/// waking up.
+const TURN_EVERY: Span = Span::secs(1);
 const TURNS_PER_LOOK: usize = 10;
 /// Every name is looked at again within so many turns.
-const TURNS_PER_NAME: usize = 400;
+const TURNS_PER_NAME: usize = 60;
 
 /// A database at rest.
 struct Cold {
@@ -126,7 +135,7 @@ impl Colds {
         self.next_key = self.next_key.wrapping_add(1);
         let cold = make(self.next_key);
         self.awake.add(cold.key, &cold.watch);
-        self.stirring.insert(cold.key, now + STIRRING_FOR);
+        self.stirring.insert(cold.key, now + COOLED_FOR);
         self.keys.insert(cold.key, id);
         self.by_id.insert(id, cold);
     }
@@ -168,7 +177,7 @@ impl Colds {
                 && let Some(cold) = self.by_id.get(&id)
             {
                 self.awake.add(key, &cold.watch);
-                self.stirring.insert(key, now + STIRRING_FOR);
+                self.stirring.insert(key, now + ALERTED_FOR);
                 stirred.push(id);
             }
         }
@@ -265,7 +274,8 @@ impl Host {
         self.verify_colds(&stirred);
     }
 
-    fn verify_colds(&mut self, ids: &[PartitionId]) {
+    /// Looks whether the names of those at rest among these still lead to them.
+    pub fn verify_colds(&mut self, ids: &[PartitionId]) {
         for id in ids {
             let Some(cold) = self.lives.colds.by_id.get(id) else {
                 continue;

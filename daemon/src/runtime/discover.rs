@@ -2,14 +2,19 @@
 //!
 //! A hint only says that something may be new: the path is looked at, and only news make the whole
 //! directory be listed again, because every application that opens a database gives hints of its
-//! -wal and -shm. A path that leads to a tombstone is not a database: it moved away.
+//! -wal and -shm. What was known and is there may be another file by now: its shard looks. A path
+//! that leads to a tombstone is not a database: it moved away.
+//!
+//! Between hints the thread sleeps in poll(2); a socket whose other end is dropped ends it.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use io::engine::{Directory, DirectoryWatch, Hint, is_tombstone};
+use io::engine::{Directory, DirectoryWatch, Hint, Stamp, is_tombstone};
 use io::failpoint::{self, Step};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wal::{Engine, PartitionName, ShardIndex};
 
 use super::mail::{Mail, Mailbox};
@@ -18,8 +23,10 @@ use crate::event::Event;
 
 /// How often a directory is listed without any hint: hints can be lost.
 const LIST_EVERY: Duration = Duration::from_secs(30);
-/// How often hints are looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often nevertheless while no entry came or went without a hint, and nothing is wrong.
+const LIST_EVERY_UNCHANGED: Duration = Duration::from_secs(600);
+/// After hints, those that follow gather for so long: every database that is opened gives some.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// One configured directory, as seen last.
 pub struct Seen {
@@ -28,6 +35,29 @@ pub struct Seen {
     watch: Option<DirectoryWatch>,
     known: BTreeSet<PartitionName>,
     listed_at: Option<Instant>,
+    /// The last listing found nothing that may become a database under the same name.
+    settled: bool,
+    /// As it was looked at last.
+    stamp: Option<Stamp>,
+    /// There were hints since then.
+    hinted: bool,
+    /// When to look whether it has to be listed.
+    look_at: Option<Instant>,
+}
+
+/// What came of hints.
+struct Heeded {
+    any: bool,
+    /// A listing would find something else than the last one did.
+    news: bool,
+}
+
+/// What a hint means.
+enum Read {
+    News,
+    /// A partition that is known is there, perhaps in another file.
+    Same(PartitionName),
+    Nothing,
 }
 
 /// The first listing. Shards begin with what it finds: a copy that a switchover left behind has to
@@ -40,18 +70,44 @@ pub fn first(setup: &Setup) -> Vec<Seen> {
     places
 }
 
-/// Looks at the places of [`first`] until `stop` is dropped.
-pub fn run(mut places: Vec<Seen>, shards: &[Mailbox], stop: &flume::Receiver<()>) {
+/// Looks at the places of [`first`] until the other end of `stop` is dropped.
+pub fn run(mut places: Vec<Seen>, shards: &[Mailbox], stop: &UnixStream) {
     loop {
+        let mut hinted = false;
         for seen in &mut places {
-            if seen.is_due() {
+            let heeded = seen.heed(&|name| post(shards, name, Mail::Renamed(name.id())));
+            hinted |= heeded.any;
+            if heeded.news || seen.is_due() {
                 seen.list(&|name, event| tell(shards, name, event));
             }
         }
-        if stop.recv_timeout(LOOK_EVERY) != Err(flume::RecvTimeoutError::Timeout) {
+        let stopped = match hinted {
+            true => wait(&[], stop, GATHER),
+            false => {
+                let looks = places.iter().map(Seen::next_look).min();
+                wait(&places, stop, looks.unwrap_or(LIST_EVERY))
+            }
+        };
+        if stopped {
             return;
         }
     }
+}
+
+/// Sleeps until there are hints, or for `longest`; `true` when it is time to end.
+fn wait(places: &[Seen], stop: &UnixStream, longest: Duration) -> bool {
+    let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+    let watches = places.iter().filter_map(|seen| seen.watch.as_ref());
+    fds.extend(watches.map(|watch| PollFd::from_borrowed_fd(watch.fd(), PollFlags::IN)));
+    let longest = Timespec::try_from(longest).expect("some seconds");
+    match poll(&mut fds, Some(&longest)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => {
+            tracing::error!(%error, "hints can't be waited for");
+            std::thread::sleep(GATHER);
+        }
+    }
+    !fds[0].revents().is_empty()
 }
 
 fn open(place: &Place) -> Option<Seen> {
@@ -84,51 +140,96 @@ fn open(place: &Place) -> Option<Seen> {
         watch,
         known: BTreeSet::new(),
         listed_at: None,
+        settled: false,
+        stamp: None,
+        hinted: false,
+        look_at: None,
     })
 }
 
 impl Seen {
-    fn is_due(&mut self) -> bool {
-        let hints = self.watch.as_mut().map(DirectoryWatch::hints);
-        let hinted = match hints {
-            Some(Ok(hints)) => hints.iter().any(|hint| self.is_news(hint)),
+    /// Takes in hints; `same` is told of each that is of a partition which is known and there.
+    fn heed(&mut self, same: &dyn Fn(&PartitionName)) -> Heeded {
+        let hints = match self.watch.as_mut().map(DirectoryWatch::hints) {
+            Some(Ok(hints)) => hints,
             Some(Err(error)) => {
                 tracing::warn!(%error, "hints are lost; the directory is listed");
-                true
+                vec![Hint::List]
             }
-            None => false,
+            None => Vec::new(),
         };
-        hinted
-            || self
-                .listed_at
-                .is_none_or(|listed_at| listed_at.elapsed() > LIST_EVERY)
+        self.hinted |= !hints.is_empty();
+        let mut heeded = Heeded {
+            any: !hints.is_empty(),
+            news: false,
+        };
+        for hint in &hints {
+            match self.read(hint) {
+                Read::News => heeded.news = true,
+                Read::Same(name) => same(&name),
+                Read::Nothing => {}
+            }
+        }
+        heeded
     }
 
-    /// Whether a listing would find something else than the last one did.
-    fn is_news(&self, hint: &Hint) -> bool {
+    fn next_look(&self) -> Duration {
+        self.look_at.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Whether the directory has to be listed without any hint.
+    fn is_due(&mut self) -> bool {
+        if !self.next_look().is_zero() {
+            return false;
+        }
+        self.look_at = Some(Instant::now() + LIST_EVERY);
+        let listed_lately = self
+            .listed_at
+            .is_some_and(|at| at.elapsed() < LIST_EVERY_UNCHANGED);
+        let now = self.watch.as_ref().and_then(DirectoryWatch::stamp);
+        let before = std::mem::replace(&mut self.stamp, now);
+        let unchanged = before.is_some() && before == self.stamp;
+        // None of the hints was news, or it would have been listed then.
+        let told = std::mem::take(&mut self.hinted);
+        !(self.settled && listed_lately && (unchanged || told))
+    }
+
+    fn read(&self, hint: &Hint) -> Read {
         let Hint::Look(path) = hint else {
-            return true;
+            return Read::News;
         };
         let Ok(found) = self.directory.look(path) else {
-            return true;
+            return Read::News;
         };
         if !found.refused.is_empty() {
-            return true;
+            return Read::News;
         }
         let database = found.databases.first();
         let is_there = database.is_some_and(|found| !is_tombstone(self.engine, &found.path));
         let below = path.strip_prefix(self.directory.path()).ok();
         let name = below.and_then(Path::to_str).and_then(PartitionName::new);
-        name.is_none_or(|name| self.known.contains(&name) != is_there)
+        match name {
+            Some(name) => match (self.known.contains(&name), is_there) {
+                (true, true) => Read::Same(name),
+                (false, false) => Read::Nothing,
+                _ => Read::News,
+            },
+            None => Read::News,
+        }
     }
 
     fn list(&mut self, tell: &dyn Fn(&PartitionName, Event)) {
         self.listed_at = Some(Instant::now());
+        self.look_at = Some(Instant::now() + LIST_EVERY);
+        (self.settled, self.stamp, self.hinted) = (false, None, false);
         if let Some(watch) = &mut self.watch
             && let Err(error) = watch.renew(&self.directory)
         {
             tracing::warn!(%error, "a directory can't be watched");
         }
+        let stamp = self.watch.as_ref().and_then(DirectoryWatch::stamp);
         let listing = match self.directory.list() {
             Ok(listing) => listing,
             Err(error) => {
@@ -137,9 +238,12 @@ impl Seen {
             }
         };
         failpoint::reach(Step::RecoverFound);
+        // What was wrong may be right, and what was left behind put away, under the same name.
+        let mut settled = listing.refused.is_empty();
         let mut there = BTreeSet::new();
         for found in listing.databases {
             if is_tombstone(self.engine, &found.path) {
+                settled = false;
                 continue;
             }
             if !self.known.contains(&found.name) {
@@ -178,11 +282,16 @@ impl Seen {
             );
         }
         self.known = there;
+        (self.settled, self.stamp) = (settled, stamp);
     }
 }
 
 /// Sends an event to the shard that owns the partition.
 pub fn tell(shards: &[Mailbox], name: &PartitionName, event: Event) {
+    post(shards, name, Mail::Event(event));
+}
+
+fn post(shards: &[Mailbox], name: &PartitionName, mail: Mail) {
     let shard = ShardIndex::of(name.id(), shards.len() as u16);
-    shards[usize::from(shard.0)].post(Mail::Event(event));
+    shards[usize::from(shard.0)].post(mail);
 }

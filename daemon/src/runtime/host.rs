@@ -287,6 +287,7 @@ impl Host {
     fn take_mail(&mut self, ring: &mut Ring, mail: Mail) {
         match mail {
             Mail::Event(event) => self.queue.push_back(event),
+            Mail::Renamed(id) => self.verify_colds(&[id]),
             Mail::Finished(take) => take(self),
             Mail::Ask(query, answer) => {
                 self.next_asked += 1;

@@ -16,6 +16,7 @@ use wal::message::Attributes;
 use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
 
 use super::ahead::{Asked, Landing, LandingState};
+use super::attaching::Attaching;
 use super::compare::PeerTable;
 use super::grants;
 use super::host::Host;
@@ -69,6 +70,7 @@ pub struct Lives {
     /// Landed copies that are attached ahead of being served.
     pub landing: BTreeMap<PartitionId, Landing>,
     pub copying: super::compare::Copying,
+    pub attaching: Attaching,
 }
 
 impl Lives {
@@ -84,6 +86,7 @@ impl Lives {
             throttle: super::compare::throttle(rate),
             landing: BTreeMap::new(),
             copying: super::compare::Copying::default(),
+            attaching: Attaching::default(),
         }
     }
 
@@ -146,6 +149,9 @@ impl Host {
         if self.lives.waits_for_landing(id, asked) {
             return;
         }
+        if !self.lives.attaching.begin(ticket, epoch) {
+            return;
+        }
         let landed = match self.lives.landing.remove(&id) {
             Some(Landing {
                 position,
@@ -165,6 +171,7 @@ impl Host {
             Ok::<Prepared, io::Error>(prepared)
         };
         self.offload(Where::Disk, work, move |host, prepared| {
+            host.attach_next();
             let prepared = match prepared {
                 Ok(Ok(prepared)) => prepared,
                 Ok(Err(error)) => return host.done(ticket, Err(failure_of(&error))),

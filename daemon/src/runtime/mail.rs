@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use io::reactor::Wake;
+use wal::PartitionId;
 use wal::message::Hello;
 
 use super::host::Host;
@@ -20,6 +21,8 @@ pub type Finished = Box<dyn FnOnce(&mut Host) + Send>;
 /// One piece of mail.
 pub enum Mail {
     Event(Event),
+    /// Something happened to the name of a partition, which is there nevertheless.
+    Renamed(PartitionId),
     Ask(Query, Answer),
     Finished(Finished),
     /// A connection whose greetings were exchanged.

@@ -9,11 +9,11 @@ use wal::{Span, Time};
 use super::host::Host;
 use crate::control::metrics as declared;
 use crate::effect::{Notice, NoticeKind};
-use crate::serve::reply::{PartitionReply, Role, ShadowState};
+use crate::shard::Census;
 
 /// How often gauges are refreshed.
 const EVERY: Span = Span::secs(1);
-/// With more partitions, describing each of them every second is what an idle daemon does most.
+/// With more partitions, counting them every second is what an idle daemon does most.
 const FLEET: usize = 256;
 /// How often gauges are refreshed then: still within a usual scrape interval.
 const EVERY_IN_A_FLEET: Span = Span::secs(10);
@@ -53,38 +53,30 @@ impl Host {
             tail_lag: Span::ZERO,
         };
         let shard = self.brain.settings().shard.to_string();
-        let partitions = self.brain.describe();
-        if partitions.len() > FLEET {
+        let census = self.brain.census();
+        let count = self.brain.partitions().len();
+        if count > FLEET {
             self.meters.due = self.now + EVERY_IN_A_FLEET;
         }
         gauge!(declared::TAIL_LAG_SECONDS.name, "shard" => shard.clone())
             .set(tail_lag.as_millis_f64() / 1e3);
-        self.measure_roles(&shard, &partitions);
-        measure_shadows(&shard, &partitions);
+        measure_partitions(&shard, &census);
+        if count <= declared::LABELLED_PARTITIONS_MAX {
+            self.measure_tokens();
+        }
         self.measure_links(&shard);
         let full_at = Time(FULL_AT.load(Ordering::Relaxed));
         let full = full_at != Time(0) && self.now - full_at < FULL_FOR;
         gauge!(declared::DISK_FULL.name).set(if full { 1.0 } else { 0.0 });
     }
 
-    fn measure_roles(&self, shard: &str, partitions: &[PartitionReply]) {
-        let roles = [
-            (Role::Owner, "owner"),
-            (Role::Shadow, "shadow"),
-            (Role::Remote, "remote"),
-            (Role::Refused, "refused"),
-        ];
-        for (role, word) in roles {
-            let count = partitions.iter().filter(|entry| entry.role == role).count();
-            gauge!(declared::PARTITIONS.name, "role" => word, "shard" => shard.to_owned())
-                .set(count as f64);
-        }
-        if partitions.len() > declared::LABELLED_PARTITIONS_MAX {
-            return;
-        }
-        for entry in partitions.iter().filter(|entry| entry.role == Role::Owner) {
-            gauge!(declared::FENCING_TOKEN.name, "partition" => entry.name.clone())
-                .set(entry.epoch as f64);
+    fn measure_tokens(&self) {
+        for entry in self.brain.partitions().values() {
+            let epoch = entry.ownership.map_or(0, |ownership| ownership.epoch.0);
+            if entry.owner().is_some() {
+                gauge!(declared::FENCING_TOKEN.name, "partition" => entry.name.to_string())
+                    .set(epoch as f64);
+            }
         }
     }
 
@@ -130,18 +122,22 @@ impl Host {
     }
 }
 
-fn measure_shadows(shard: &str, partitions: &[PartitionReply]) {
-    let shadows = || partitions.iter().flat_map(|entry| &entry.shadows);
-    let lag = shadows().map(|shadow| shadow.lag_bytes).max().unwrap_or(0);
-    gauge!(declared::SHADOW_LAG_BYTES.name, "shard" => shard.to_owned()).set(lag as f64);
-    let all = shadows().count();
-    let warm = shadows()
-        .filter(|shadow| shadow.state == ShadowState::Streaming)
-        .count();
-    let ratio = if all == 0 {
-        1.0
-    } else {
-        warm as f64 / all as f64
+fn measure_partitions(shard: &str, census: &Census) {
+    let roles = [
+        (census.owned, "owner"),
+        (census.shadowed, "shadow"),
+        (census.others, "remote"),
+        (census.refused, "refused"),
+    ];
+    for (count, word) in roles {
+        gauge!(declared::PARTITIONS.name, "role" => word, "shard" => shard.to_owned())
+            .set(count as f64);
+    }
+    gauge!(declared::SHADOW_LAG_BYTES.name, "shard" => shard.to_owned())
+        .set(census.lag_bytes_max as f64);
+    let ratio = match census.shadows {
+        0 => 1.0,
+        all => census.streaming as f64 / all as f64,
     };
     gauge!(declared::SHADOW_WARM_RATIO.name, "shard" => shard.to_owned()).set(ratio);
 }

@@ -6,6 +6,7 @@
 //! | [`lives`], [`freeze`], [`upkeep`], [`tiers`] | live databases: read, pause, look after |
 //! | [`ahead`] | a landed copy attached before it is served |
 //! | [`bells`] | what wakes the shard for a commit to a native log |
+//! | [`attaching`] | how many are attached at once |
 //! | [`colds`] | databases at rest |
 //! | [`copies`], [`journal`] | shadows: fill, follow, land |
 //! | [`compare`] | copies that are being filled |
@@ -26,6 +27,7 @@
 //! (docs/decisions/0003).
 
 pub mod ahead;
+pub mod attaching;
 pub mod bells;
 pub mod codecs;
 pub mod colds;
@@ -58,6 +60,7 @@ pub mod tiers;
 pub mod upkeep;
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,7 +161,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         move || front::run(&setup, &shards, &questions)
     })?;
     let renewal = Renewal::start(&setup, &crew.mailboxes)?;
-    let (stop, stopped) = flume::bounded::<()>(0);
+    let (stop, stopped) = stop_line()?;
     crew.help("discover", {
         let shards = crew.mailboxes.clone();
         move || discover::run(places, &shards, &stopped)
@@ -171,6 +174,15 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     renewal.end();
     crew.finish();
     ended
+}
+
+/// Dropping one end is heard at the other.
+fn stop_line() -> Result<(UnixStream, UnixStream), Error> {
+    UnixStream::pair().map_err(|source| Error::System {
+        what: "make",
+        path: "a pair of sockets".to_owned(),
+        source,
+    })
 }
 
 fn open_places(config: &Config) -> Result<Vec<Place>, Error> {

@@ -25,6 +25,7 @@ use wal::{NodeId, PartitionId, PartitionName, Span, Time};
 pub use links::{Link, refusal};
 pub use moves::Move;
 pub use partition::{Owner, Partition, Role, Shadow};
+pub use report::Census;
 
 use crate::effect::{Effect, Effects, Note, Notice, NoticeKind};
 use crate::event::{Event, Outcome, Task, Ticket};
@@ -99,9 +100,9 @@ impl Shard {
         &self.partitions
     }
 
-    /// Everything known of every partition.
-    pub fn describe(&self) -> Vec<crate::serve::reply::PartitionReply> {
-        report::partitions(self)
+    /// What all partitions come to.
+    pub fn census(&self) -> Census {
+        report::census(self)
     }
 
     /// The moves that are remembered, oldest first.

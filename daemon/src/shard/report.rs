@@ -167,9 +167,47 @@ fn describe_owner(shard: &Shard, owner: &Owner, reply: &mut PartitionReply) {
     reply.shadows.sort_by(|one, two| one.node.cmp(&two.node));
 }
 
-fn shadow(shard: &Shard, owner: &Owner, sender: &Sender) -> ShadowReply {
+/// What all partitions of a shard come to. Ten thousand are counted again and again: describing
+/// each of them is most of what an idle daemon would do.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Census {
+    pub owned: u64,
+    pub shadowed: u64,
+    pub refused: u64,
+    /// Neither of these.
+    pub others: u64,
+    /// Shadows that others keep of what is owned here.
+    pub shadows: u64,
+    /// How many of them follow.
+    pub streaming: u64,
+    pub lag_bytes_max: u64,
+}
+
+pub(super) fn census(shard: &Shard) -> Census {
+    let mut census = Census::default();
+    for partition in shard.partitions.values() {
+        match &partition.role {
+            Role::Owner(owner) => {
+                census.owned += 1;
+                for sender in owner.senders.values() {
+                    census.shadows += 1;
+                    let streams = shadow_state(shard, sender) == ShadowState::Streaming;
+                    census.streaming += u64::from(streams);
+                    let lag = owner.bytes_left(sender.peer());
+                    census.lag_bytes_max = census.lag_bytes_max.max(lag);
+                }
+            }
+            Role::Shadow(_) => census.shadowed += 1,
+            Role::Refused { .. } => census.refused += 1,
+            _ => census.others += 1,
+        }
+    }
+    census
+}
+
+fn shadow_state(shard: &Shard, sender: &Sender) -> ShadowState {
     let up = shard.links.get(&sender.link()).is_some_and(Link::is_up);
-    let state = match sender.progress() {
+    match sender.progress() {
         _ if !up => ShadowState::Away,
         Progress::Waiting { .. } | Progress::Offered | Progress::Resuming { .. } => {
             ShadowState::None
@@ -179,7 +217,11 @@ fn shadow(shard: &Shard, owner: &Owner, sender: &Sender) -> ShadowReply {
             ShadowState::Filling
         }
         Progress::Streaming => ShadowState::Streaming,
-    };
+    }
+}
+
+fn shadow(shard: &Shard, owner: &Owner, sender: &Sender) -> ShadowReply {
+    let state = shadow_state(shard, sender);
     let lsn = sender.acknowledged().map_or(0, |at| at.lsn.0);
     ShadowReply {
         node: node_name(shard, sender.peer()),

@@ -114,14 +114,16 @@ impl Directory {
         } else {
             file_name
         };
-        let no_file = std::fs::symlink_metadata(path).map_or(true, |meta| meta.is_dir());
+        // The kernel is asked last: ten thousand are listed again and again.
+        if is_sibling(file_name.as_bytes()) || !self.matcher.is_match(matched) {
+            return Ok(());
+        }
+        let Ok(meta) = std::fs::symlink_metadata(path) else {
+            return Ok(());
+        };
         let is_lease =
             || file_name.as_bytes().ends_with(b"-lease") && lease::database::is_page(path);
-        if is_sibling(file_name.as_bytes())
-            || !self.matcher.is_match(matched)
-            || no_file
-            || is_lease()
-        {
+        if meta.is_dir() || is_lease() {
             return Ok(());
         }
         let name = below.to_str().and_then(PartitionName::new);
@@ -130,12 +132,17 @@ impl Directory {
             listing.refused.push((below.display().to_string(), reason));
             return Ok(());
         };
-        let inside = match self.generations.exists() {
-            true => resolve_inside(&[&self.dir, &self.generations], path),
+        // A file right below leads nowhere else.
+        let is_plain = meta.is_file() && path.parent() == Some(&self.dir);
+        let inside = match is_plain {
+            true => Ok(path.to_owned()),
+            false if self.generations.exists() => {
+                resolve_inside(&[&self.dir, &self.generations], path)
+            }
             false => resolve_inside(&[&self.dir], path),
         };
         match inside {
-            Ok(real) if self.is_of_engine(&real) => {
+            Ok(real) if (is_plain || real.is_file()) && self.is_of_engine(&real) => {
                 if listing.databases.len() == DATABASES_MAX {
                     let reason = format!("it holds more than {DATABASES_MAX} databases");
                     let dir = self.dir.display().to_string();
@@ -154,11 +161,9 @@ impl Directory {
 
     fn is_of_engine(&self, path: &Path) -> bool {
         match self.engine {
-            Engine::Sqlite => path.is_file(),
+            Engine::Sqlite => true,
             // Other programs name their text so, too.
-            Engine::Native => {
-                path.is_file() && File::open(path).is_ok_and(|file| wal::log::is_log(&file))
-            }
+            Engine::Native => File::open(path).is_ok_and(|file| wal::log::is_log(&file)),
         }
     }
 

@@ -6,11 +6,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use super::discover::Directory;
 use super::inotify::{Event, Inotify};
 use crate::error::Result;
+
+/// The kernel's clock for files may stand still for some milliseconds: two changes within this may
+/// bear the same time.
+const BLURRED: Duration = Duration::from_secs(1);
 
 /// Hints of new and vanished files in a [`Directory`].
 #[derive(Debug)]
@@ -28,6 +34,11 @@ pub enum Hint {
     /// List everything again: hints were lost, or a directory changed.
     List,
 }
+
+/// When the watched directories changed last. While it is the same, none of their entries came,
+/// went or was renamed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stamp(BTreeSet<(PathBuf, u64, Duration)>);
 
 impl DirectoryWatch {
     /// Watches what `directory` searches now.
@@ -58,6 +69,24 @@ impl DirectoryWatch {
             self.dirs.insert(id, dir);
         }
         Ok(())
+    }
+
+    /// The watched directories as they are now; nothing while one of them changed so lately that
+    /// its time would say nothing of the next change, or can't be looked at.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let blurred = SystemTime::now() - BLURRED;
+        let blurred = blurred.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let stamp = |dir: &PathBuf| {
+            let meta = std::fs::metadata(dir).ok()?;
+            let seconds = u64::try_from(meta.mtime()).ok()?;
+            let changed = Duration::new(seconds, meta.mtime_nsec() as u32);
+            (changed < blurred).then(|| (dir.clone(), meta.ino(), changed))
+        };
+        self.dirs
+            .values()
+            .map(stamp)
+            .collect::<Option<_>>()
+            .map(Stamp)
     }
 
     /// To be polled for reading.
@@ -108,6 +137,35 @@ mod tests {
 
     fn touch(path: &Path) {
         std::fs::write(path, b"x").expect("write");
+    }
+
+    #[test]
+    fn a_stamp_is_another_after_every_change_of_an_entry_and_none_right_behind_one() {
+        let root = tempfile::tempdir().expect("a directory");
+        let dir = root.path().canonicalize().expect("real");
+        std::fs::create_dir(dir.join("sub")).expect("create");
+        let directory = Directory::new(wal::Engine::Sqlite, &dir, "*.db", true, &dir.join(".gen"))
+            .expect("a directory");
+        let watch = DirectoryWatch::new(&directory).expect("watch");
+        let at_rest = || std::thread::sleep(BLURRED + Duration::from_millis(100));
+        assert_eq!(watch.stamp(), None, "it was just made");
+        at_rest();
+        let mut last = watch.stamp().expect("nothing changes");
+        let (one, other) = (dir.join("sub/a.db"), dir.join("sub/b.db"));
+        let changes: [&dyn Fn(); 3] = [
+            &|| touch(&one),
+            &|| std::fs::rename(&one, &other).expect("rename"),
+            &|| std::fs::remove_file(&other).expect("remove"),
+        ];
+        for change in changes {
+            assert_eq!(watch.stamp().as_ref(), Some(&last));
+            change();
+            assert_eq!(watch.stamp(), None);
+            at_rest();
+            let now = watch.stamp().expect("nothing changes");
+            assert_ne!(now, last);
+            last = now;
+        }
     }
 
     #[test]

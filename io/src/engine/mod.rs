@@ -33,7 +33,7 @@ pub mod watch;
 
 pub use alert::Alerts;
 pub use discover::{Directory, Found, Listing};
-pub use hint::{DirectoryWatch, Hint};
+pub use hint::{DirectoryWatch, Hint, Stamp};
 pub use names::{resolve_inside, sibling};
 pub use source::{Adopted, Change, Extent, Landed, Options, Source};
 pub use task::{CheckpointTask, FenceTask, FreezeTask, Scan, ScanTask};

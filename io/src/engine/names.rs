@@ -11,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 /// Device and inode of a file.
 pub(super) type Identity = (u64, u64);
 
+pub(super) const REPLACED: &str = "the file was replaced while it was attached; attach again";
+
 /// `path` with `suffix` behind its whole name.
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -22,7 +24,7 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
 pub(super) fn same(path: &Path, identity: Identity) -> Result<()> {
     let reason = match std::fs::metadata(path) {
         Ok(meta) if self::identity(&meta) == identity => return Ok(()),
-        Ok(_) => "the file was replaced while it was attached; attach again",
+        Ok(_) => REPLACED,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             "the file was deleted while it was attached; attach again"
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wal::Lsn;
-use wal::log::Control;
+use wal::log::{Control, Glance};
 
 use super::source::{Options, Source};
 use super::sqlite::shm::Shm;
@@ -60,7 +60,7 @@ impl Source {
     pub fn cool(self) -> Result<Watch> {
         Ok(match self {
             Source::Sqlite(source) => Watch::Sqlite(source.cool()?),
-            Source::Native(source) => Watch::Native(source.cool()),
+            Source::Native(source) => Watch::Native(source.cool()?),
         })
     }
 }
@@ -86,6 +86,7 @@ struct Place {
 enum Page {
     Index(#[expect(dead_code, reason = "held, not looked at")] Arc<Shm>),
     Control(Arc<Control>),
+    Glance(Arc<Glance>),
 }
 
 // SAFETY: the pointers lead into mappings that `pages` keeps alive and that are `Sync`.
@@ -96,7 +97,10 @@ impl Sweeper {
     pub fn add(&mut self, key: u32, watch: &Watch) {
         match watch {
             Watch::Sqlite(watch) => self.add_index(key, &watch.shm, watch.seen.change),
-            Watch::Native(watch) => self.add_log(key, &watch.control, watch.seen()),
+            Watch::Native(watch) => {
+                let page = Page::Glance(Arc::clone(&watch.glance));
+                self.add_log(key, page, watch.seen());
+            }
         }
     }
 
@@ -104,7 +108,10 @@ impl Sweeper {
     pub fn add_source(&mut self, key: u32, source: &Source) {
         match source {
             Source::Sqlite(source) => self.add_index(key, &source.shm, source.mark().change),
-            Source::Native(source) => self.add_log(key, source.control(), source.lsn()),
+            Source::Native(source) => {
+                let page = Page::Control(Arc::clone(source.control()));
+                self.add_log(key, page, source.lsn());
+            }
         }
     }
 
@@ -114,13 +121,13 @@ impl Sweeper {
         self.pages.push(Page::Index(Arc::clone(shm)));
     }
 
-    fn add_log(&mut self, key: u32, control: &Arc<Control>, seen: Lsn) {
+    fn add_log(&mut self, key: u32, page: Page, seen: Lsn) {
         self.places.push(Place {
             change: std::ptr::null(),
             seen: seen.0,
             key,
         });
-        self.pages.push(Page::Control(Arc::clone(control)));
+        self.pages.push(page);
     }
 
     /// Removes what was added under `key`.
@@ -153,6 +160,7 @@ impl Sweeper {
                 // SAFETY: the page is the mapping that the address lies in.
                 Page::Index(_) => u64::from(unsafe { &*place.change }.load(Ordering::Acquire)),
                 Page::Control(control) => control.word().lsn.0,
+                Page::Glance(glance) => glance.word().lsn.0,
             };
             if now != place.seen {
                 place.seen = now;

@@ -5,6 +5,7 @@
 //! What survives a power cut: [`super::saved`]. The live words count only if they are of this boot
 //! and of this very file; otherwise whoever opens the log first finds its end again.
 
+mod glance;
 mod live;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -24,6 +25,7 @@ use super::{BLOCK, recover};
 use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
 
+pub use glance::Glance;
 pub use live::boottime;
 
 /// Beside the log, locked by the one who tails.

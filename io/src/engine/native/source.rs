@@ -68,6 +68,15 @@ impl Name {
     pub(super) fn verify(&self) -> Result<()> {
         names::same(&self.given, self.identity)
     }
+
+    /// `Fatal` if what was opened by the name is another file.
+    pub(super) fn verify_is(&self, opened: Identity) -> Result<()> {
+        if opened == self.identity {
+            return Ok(());
+        }
+        let (kind, subject) = (Kind::Fatal, self.given.display().to_string());
+        Err(Error::new(kind, "keep", subject, names::REPLACED))
+    }
 }
 
 /// Groups that were read and are yet to be consumed.

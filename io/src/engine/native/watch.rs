@@ -1,13 +1,13 @@
-//! A native log under light watch: its control page is mapped and nothing else of it is open but
-//! the lock that says who tails.
+//! A native log under light watch: its control page is mapped and nothing of it is open but the
+//! lock that says who tails, so a log at rest costs one descriptor.
 //!
 //! Segments from the consumed position on stay held, so nothing is missed while it rests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wal::Lsn;
-use wal::log::Control;
+use wal::log::{Control, Glance};
 
 use super::image::Image;
 use super::source::{Name, Source};
@@ -17,7 +17,8 @@ use crate::error::Result;
 /// A log of which only commits are noticed.
 #[derive(Debug)]
 pub struct Watch {
-    pub(in crate::engine) control: Arc<Control>,
+    pub(in crate::engine) glance: Arc<Glance>,
+    path: PathBuf,
     name: Name,
     image: Image,
     table: Option<Table>,
@@ -27,7 +28,7 @@ pub struct Watch {
 impl Watch {
     /// The log's file: whoever commits writes to it.
     pub fn path(&self) -> &Path {
-        self.control.path()
+        &self.path
     }
 
     /// Where it was left.
@@ -37,7 +38,7 @@ impl Watch {
 
     /// Whether anything was committed since it was left.
     pub fn committed(&self) -> bool {
-        self.control.word().lsn != self.image.lsn
+        self.glance.word().lsn != self.image.lsn
     }
 
     /// Whether the name still leads to the log; `Fatal` if not.
@@ -45,23 +46,26 @@ impl Watch {
         self.name.verify()
     }
 
-    /// Attaches in full again, where it was left.
+    /// Attaches in full again, where it was left; `Fatal` if another log is there now.
     pub fn upgrade(self) -> Result<Source> {
         self.name.verify()?;
-        Source::resume(self.control, self.name, self.image, self.table, self.tail)
+        let control = Arc::new(Control::open(&self.path)?);
+        self.name.verify_is(control.place()?)?;
+        Source::resume(control, self.name, self.image, self.table, self.tail)
     }
 }
 
 impl Source {
     /// Lets go of all but the control page. Tasks that are out must have come back.
-    pub fn cool(mut self) -> Watch {
+    pub fn cool(mut self) -> Result<Watch> {
         self.thaw();
-        Watch {
-            control: self.control,
+        Ok(Watch {
+            glance: Arc::new(self.control.glance()?),
+            path: self.control.path().to_owned(),
             name: self.name,
             image: self.image,
             table: self.table,
             tail: self.tail,
-        }
+        })
     }
 }
