@@ -4,7 +4,9 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use foreshadow::cli::demo::harness::{Cluster, Load, Pace, Program, Tenant, Writers, python};
+use foreshadow::cli::demo::harness::{
+    Cluster, Engine, Load, Options, Pace, Program, Tenant, Writers,
+};
 use io::failpoint::{Action, BOARD_LEN, Board, Step};
 
 use super::table::{By, place};
@@ -64,9 +66,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Two daemons, three tenants, every one with a writer of each SQLite.
-    pub fn start(seed: u64, pause_timeout: &str) -> Stage {
-        let options = options(2)
+    /// Two daemons, three tenants of an engine, every one with two writers: with SQLite's
+    /// databases in a process of each SQLite, with native logs in one process of either.
+    pub fn start(engine: Engine, seed: u64, pause_timeout: &str) -> Stage {
+        let of = Options {
+            engine,
+            ..options(2)
+        };
+        let options = of
             .tweak("[ship]", "reconnect_min", "\"10ms\"")
             .tweak("[ship]", "reconnect_max", "\"100ms\"")
             .tweak("[switch]", "max_pause", "\"500ms\"")
@@ -80,14 +87,16 @@ impl Stage {
         let boards = boards.collect();
         let home = |number: u32| ["node-a", "node-b"][number as usize % 2];
         let tenants: Vec<Tenant> = (0..TENANTS)
-            .map(|number| Tenant::new(number, home(number), MEGABYTES))
+            .map(|number| Tenant::of(engine, number, home(number), MEGABYTES))
             .collect();
         cluster
             .create_tenants(&tenants)
             .expect("databases are made");
         cluster.start_all().expect("every daemon is ready");
         cluster.wait_for_shadows(LIMIT).expect("ready shadows");
-        let other = python().map_or(Program::Bundled, |_| Program::Python);
+        let other = cluster
+            .python()
+            .map_or(Program::Bundled, |_| Program::Python);
         let mut load = Load::new(&[Program::Bundled, other]);
         for tenant in &tenants {
             load.add(0, tenant, Pace::Rate(WRITES_PER_SECOND));

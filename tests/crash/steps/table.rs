@@ -1,5 +1,6 @@
 //! Where each step is passed, and what makes the daemon pass it.
 
+use foreshadow::cli::demo::harness::Engine;
 use io::failpoint::Step;
 
 /// Which of the two daemons passes the step.
@@ -30,8 +31,19 @@ pub enum By {
     StartWithoutShadow,
     /// The owner starts without its log of deltas: its shadows are compared with it.
     OwnerWithoutLog,
-    /// A move of a native log.
-    LogMove,
+}
+
+/// What the tenants are whose daemons pass a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Of {
+    Any,
+    Only(Engine),
+}
+
+/// Every step that is passed with tenants of an engine.
+pub fn steps_of(engine: Engine) -> impl Iterator<Item = Step> {
+    let passed = move |step: &Step| [Of::Any, Of::Only(engine)].contains(&of(*step));
+    Step::ALL.iter().copied().filter(passed)
 }
 
 /// The place of a step. A `match`, so that a new step does not compile without one.
@@ -82,6 +94,7 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RemapPreparing
         | Step::RemapPrepared
         | Step::RemapSynced
+        | Step::RemapLogWritten
         | Step::RemapAttached
         | Step::RemapLinked
         | Step::RemapExchanged
@@ -100,8 +113,81 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RecoverSettled
         | Step::RecoverFound
         | Step::RecoverStarted => (At::Shadow, By::Start),
-        Step::RemapLogWritten => (At::Shadow, By::LogMove),
         Step::RecoverLanding => (At::Shadow, By::StartAfterExchange),
         Step::RecoverRemoved => (At::Owner, By::StartWithOldCopies),
+    }
+}
+
+/// Whose step it is. A `match`, so that a new step does not compile without an answer.
+fn of(step: Step) -> Of {
+    match step {
+        // The fence of a database is a transaction; a log's is a word, and then a block.
+        Step::FenceWritten => Of::Only(Engine::Sqlite),
+        // A landed database is what it is; a landed log is made.
+        Step::RemapLogWritten => Of::Only(Engine::Native),
+        Step::TailAttach
+        | Step::TailRead
+        | Step::TailConsumed
+        | Step::ShipEncoded
+        | Step::ShipLogged
+        | Step::ShipSend
+        | Step::ShipReceived
+        | Step::ShipApplied
+        | Step::ShipHashed
+        | Step::ShipFilled
+        | Step::ShipProven
+        | Step::ShipCompleted
+        | Step::JournalAppend
+        | Step::JournalWrite
+        | Step::JournalSynced
+        | Step::JournalAcknowledge
+        | Step::CheckpointLogSynced
+        | Step::CheckpointAnnounced
+        | Step::CheckpointCopied
+        | Step::CheckpointDatabaseSynced
+        | Step::CheckpointFinished
+        | Step::NoteBegun
+        | Step::NoteWritten
+        | Step::NotePrepared
+        | Step::NoteIntent
+        | Step::NoteLanded
+        | Step::NoteReleased
+        | Step::FenceLocked
+        | Step::FenceRead
+        | Step::FenceSynced
+        | Step::FencePublished
+        | Step::FenceReaders
+        | Step::FenceReady
+        | Step::FenceGrant
+        | Step::RemapPreparing
+        | Step::RemapPrepared
+        | Step::RemapSynced
+        | Step::RemapAttached
+        | Step::RemapLinked
+        | Step::RemapExchanged
+        | Step::RemapDirSynced
+        | Step::RemapPromoted
+        | Step::RouteLinked
+        | Step::RoutePublished
+        | Step::RouteServing
+        | Step::RouteAsked
+        | Step::RouteSubmitted
+        | Step::RouteWritten
+        | Step::RouteRecorded
+        | Step::RetireTombstone
+        | Step::RetireExchanged
+        | Step::RetireMarked
+        | Step::RetireAdopted
+        | Step::ReverseCreated
+        | Step::ReverseCopied
+        | Step::ReverseKept
+        | Step::RecoverListed
+        | Step::RecoverOpened
+        | Step::RecoverRemoved
+        | Step::RecoverLanding
+        | Step::RecoverReplayed
+        | Step::RecoverSettled
+        | Step::RecoverFound
+        | Step::RecoverStarted => Of::Any,
     }
 }
