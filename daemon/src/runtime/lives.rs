@@ -150,6 +150,7 @@ impl Host {
             Some(Landing {
                 position,
                 state: LandingState::Finished(source),
+                ..
             }) => Some((position, source.map(|source| *source))),
             _ => None,
         };

@@ -62,9 +62,10 @@ impl Host {
     /// While the source writes its fence, the landed copy is attached: its WAL-index stands before
     /// the first application opens it, and what applications commit is read from the first on.
     pub(super) fn attach_ahead(&mut self, id: PartitionId, epoch: Epoch, position: Position) {
-        let Some(copy) = self.copies.by_id.get(&id) else {
+        let Some(copy) = self.copies.by_id.get_mut(&id) else {
             return;
         };
+        let generation = copy.held.generation;
         let Some(shadow) = &copy.held.shadow else {
             return;
         };
@@ -79,7 +80,9 @@ impl Host {
             Engine::Sqlite => None,
             Engine::Native => Some(shadow.log_task(epoch)),
         };
-        self.lives.landing.insert(id, Landing::underway(position));
+        let landing = Landing::underway(generation, position);
+        self.lives.landing.insert(id, landing);
+        copy.ahead = true;
         let work = move || {
             if let Some(task) = log {
                 task?.run()?;
@@ -97,7 +100,7 @@ impl Host {
                 }
                 Err(_) => None,
             };
-            host.attached_ahead(id, source);
+            host.attached_ahead(id, generation, source);
         });
     }
 
