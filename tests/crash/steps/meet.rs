@@ -175,7 +175,7 @@ impl Stage {
     }
 }
 
-fn generations(dir: &Path) -> Vec<PathBuf> {
+pub fn generations(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("a directory").flatten();
     entries
         .map(|entry| entry.path())

@@ -9,6 +9,7 @@
 //! | [`tally`] | what rounds add up to |
 //! | [`takeover`] | a promoted shadow dies at each step, or meets an error |
 //! | [`aimed`] | single stories that the rounds meet only by luck |
+//! | [`logs`] | the same, of what only native logs do |
 //!
 //! A round: a daemon is armed, made to pass the step and dies there, or stands there while its
 //! peer or a writer dies; the dead are started again; then there must be one owner, every writer
@@ -19,6 +20,7 @@
 //! kills as often; `FORESHADOW_LANES` clusters run side by side, `FORESHADOW_SEED` varies choices.
 
 mod aimed;
+mod logs;
 mod meet;
 mod stage;
 mod table;

@@ -58,6 +58,7 @@ impl Victim {
 
 /// A cluster with boards and writers.
 pub struct Stage {
+    engine: Engine,
     pub cluster: Cluster,
     pub tally: Tally,
     pub dice: Dice,
@@ -104,6 +105,7 @@ impl Stage {
         }
         let writers = cluster.start_writers(&load).expect("writers start");
         let stage = Stage {
+            engine,
             cluster,
             tally: Tally::default(),
             dice: Dice::of(seed),
@@ -367,12 +369,38 @@ impl Stage {
         }
     }
 
+    /// What the nodes list, and what lies beside that which they serve.
+    pub fn look_around(&self) {
+        let names = self.cluster.tenants.iter().map(|tenant| &tenant.name[..]);
+        let names: Vec<&str> = names.collect();
+        for node in &self.cluster.nodes {
+            let listed = node.get("/v1/partitions").expect("listed");
+            let listed = listed.as_array().expect("a list").iter();
+            let mut listed: Vec<&str> = listed.filter_map(|one| one["name"].as_str()).collect();
+            listed.sort_unstable();
+            assert_eq!(listed, names, "{} lists each once", node.place.name);
+            for name in names.iter().filter(|_| self.engine == Engine::Native) {
+                until(
+                    &format!("no -wal lies beside {name}, which is served"),
+                    || {
+                        // A node that never had it has nothing there.
+                        let log = node.place.live().join(name).canonicalize();
+                        let dir = log.ok().and_then(|log| Some(log.parent()?.to_owned()));
+                        let wal = dir.map(|dir| dir.join(format!("{name}-wal")));
+                        wal.is_none_or(|wal| !wal.exists()).then_some(())
+                    },
+                );
+            }
+        }
+    }
+
     /// Stops everything and compares every acknowledged row with what is on disk.
     pub fn end(mut self) -> Tally {
         self.goes_on((0..TENANTS).collect());
         let writers = self.writers.take().expect("they run");
         writers.stop().expect("every writer ends");
         self.cluster.settle(LIMIT);
+        self.look_around();
         self.cluster.stop().expect("every daemon ends");
         let verdict = self.cluster.verify().expect("judged");
         self.tally.judge(&verdict);
