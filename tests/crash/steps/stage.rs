@@ -19,6 +19,8 @@ const TENANTS: u32 = 3;
 /// Megabytes of a database: small, so that most of a round is what is tested.
 const MEGABYTES: f64 = 0.1;
 const WRITES_PER_SECOND: f64 = 15.0;
+/// An append is one write and nothing else: with more of them there is one under way at every seal.
+const APPENDS_PER_SECOND: f64 = 60.0;
 /// A kill at a random moment comes so long after a move was asked for, at most.
 const RANDOM_US_MAX: u64 = 60_000;
 /// Longer than the `pause_timeout` of the rounds in which a daemon stands still.
@@ -99,9 +101,12 @@ impl Stage {
             .python()
             .map_or(Program::Bundled, |_| Program::Python);
         let mut load = Load::new(&[Program::Bundled, other]);
+        let pace = Pace::Rate(match engine {
+            Engine::Sqlite => WRITES_PER_SECOND,
+            Engine::Native => APPENDS_PER_SECOND,
+        });
         for tenant in &tenants {
-            load.add(0, tenant, Pace::Rate(WRITES_PER_SECOND));
-            load.add(1, tenant, Pace::Rate(WRITES_PER_SECOND));
+            (0..2).for_each(|process| load.add(process, tenant, pace));
         }
         let writers = cluster.start_writers(&load).expect("writers start");
         let stage = Stage {

@@ -33,7 +33,8 @@ pub enum By {
     OwnerWithoutLog,
 }
 
-/// What the tenants are whose daemons pass a step.
+/// What the tenants are whose daemons pass a step. The fence of a database is a transaction that is
+/// written, a log's is a word and then a block; a landed database is one, a landed log is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Of {
     Any,
@@ -42,36 +43,40 @@ enum Of {
 
 /// Every step that is passed with tenants of an engine.
 pub fn steps_of(engine: Engine) -> impl Iterator<Item = Step> {
-    let passed = move |step: &Step| [Of::Any, Of::Only(engine)].contains(&of(*step));
+    let passed = move |step: &Step| [Of::Any, Of::Only(engine)].contains(&entry(*step).0);
     Step::ALL.iter().copied().filter(passed)
 }
 
-/// The place of a step. A `match`, so that a new step does not compile without one.
 pub fn place(step: Step) -> (At, By) {
+    let (_, at, by) = entry(step);
+    (at, by)
+}
+
+/// Whose step it is, and its place. A `match`, so that a new step does not compile without both.
+fn entry(step: Step) -> (Of, At, By) {
     match step {
-        Step::TailAttach => (At::Owner, By::Start),
+        Step::TailAttach => (Of::Any, At::Owner, By::Start),
         Step::TailRead
         | Step::TailConsumed
         | Step::ShipEncoded
         | Step::ShipLogged
-        | Step::ShipSend => (At::Owner, By::Writes),
+        | Step::ShipSend => (Of::Any, At::Owner, By::Writes),
         Step::ShipReceived
         | Step::ShipApplied
         | Step::JournalAppend
         | Step::JournalWrite
         | Step::JournalSynced
-        | Step::JournalAcknowledge => (At::Shadow, By::Writes),
+        | Step::JournalAcknowledge => (Of::Any, At::Shadow, By::Writes),
         Step::ShipFilled | Step::ShipProven | Step::ShipCompleted => {
-            (At::Shadow, By::StartWithoutShadow)
+            (Of::Any, At::Shadow, By::StartWithoutShadow)
         }
-        Step::ShipHashed => (At::Shadow, By::OwnerWithoutLog),
+        Step::ShipHashed => (Of::Any, At::Shadow, By::OwnerWithoutLog),
         Step::NoteBegun
         | Step::NoteWritten
         | Step::NoteIntent
         | Step::NoteReleased
         | Step::FenceLocked
         | Step::FenceRead
-        | Step::FenceWritten
         | Step::FenceSynced
         | Step::FencePublished
         | Step::FenceReaders
@@ -81,8 +86,10 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RetireMarked
         | Step::ReverseCreated
         | Step::ReverseCopied
-        | Step::ReverseKept => (At::Owner, By::Move),
-        Step::RetireAdopted => (At::Owner, By::FirstMove),
+        | Step::ReverseKept => (Of::Any, At::Owner, By::Move),
+        Step::FenceWritten => (Of::Only(Engine::Sqlite), At::Owner, By::Move),
+        Step::RemapLogWritten => (Of::Only(Engine::Native), At::Shadow, By::Move),
+        Step::RetireAdopted => (Of::Any, At::Owner, By::FirstMove),
         Step::CheckpointLogSynced
         | Step::CheckpointAnnounced
         | Step::CheckpointCopied
@@ -94,7 +101,6 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RemapPreparing
         | Step::RemapPrepared
         | Step::RemapSynced
-        | Step::RemapLogWritten
         | Step::RemapAttached
         | Step::RemapLinked
         | Step::RemapExchanged
@@ -106,88 +112,14 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RouteAsked
         | Step::RouteSubmitted
         | Step::RouteWritten
-        | Step::RouteRecorded => (At::Shadow, By::Move),
+        | Step::RouteRecorded => (Of::Any, At::Shadow, By::Move),
         Step::RecoverListed
         | Step::RecoverOpened
         | Step::RecoverReplayed
         | Step::RecoverSettled
         | Step::RecoverFound
-        | Step::RecoverStarted => (At::Shadow, By::Start),
-        Step::RecoverLanding => (At::Shadow, By::StartAfterExchange),
-        Step::RecoverRemoved => (At::Owner, By::StartWithOldCopies),
-    }
-}
-
-/// Whose step it is. A `match`, so that a new step does not compile without an answer.
-fn of(step: Step) -> Of {
-    match step {
-        // The fence of a database is a transaction; a log's is a word, and then a block.
-        Step::FenceWritten => Of::Only(Engine::Sqlite),
-        // A landed database is what it is; a landed log is made.
-        Step::RemapLogWritten => Of::Only(Engine::Native),
-        Step::TailAttach
-        | Step::TailRead
-        | Step::TailConsumed
-        | Step::ShipEncoded
-        | Step::ShipLogged
-        | Step::ShipSend
-        | Step::ShipReceived
-        | Step::ShipApplied
-        | Step::ShipHashed
-        | Step::ShipFilled
-        | Step::ShipProven
-        | Step::ShipCompleted
-        | Step::JournalAppend
-        | Step::JournalWrite
-        | Step::JournalSynced
-        | Step::JournalAcknowledge
-        | Step::CheckpointLogSynced
-        | Step::CheckpointAnnounced
-        | Step::CheckpointCopied
-        | Step::CheckpointDatabaseSynced
-        | Step::CheckpointFinished
-        | Step::NoteBegun
-        | Step::NoteWritten
-        | Step::NotePrepared
-        | Step::NoteIntent
-        | Step::NoteLanded
-        | Step::NoteReleased
-        | Step::FenceLocked
-        | Step::FenceRead
-        | Step::FenceSynced
-        | Step::FencePublished
-        | Step::FenceReaders
-        | Step::FenceReady
-        | Step::FenceGrant
-        | Step::RemapPreparing
-        | Step::RemapPrepared
-        | Step::RemapSynced
-        | Step::RemapAttached
-        | Step::RemapLinked
-        | Step::RemapExchanged
-        | Step::RemapDirSynced
-        | Step::RemapPromoted
-        | Step::RouteLinked
-        | Step::RoutePublished
-        | Step::RouteServing
-        | Step::RouteAsked
-        | Step::RouteSubmitted
-        | Step::RouteWritten
-        | Step::RouteRecorded
-        | Step::RetireTombstone
-        | Step::RetireExchanged
-        | Step::RetireMarked
-        | Step::RetireAdopted
-        | Step::ReverseCreated
-        | Step::ReverseCopied
-        | Step::ReverseKept
-        | Step::RecoverListed
-        | Step::RecoverOpened
-        | Step::RecoverRemoved
-        | Step::RecoverLanding
-        | Step::RecoverReplayed
-        | Step::RecoverSettled
-        | Step::RecoverFound
-        | Step::RecoverStarted => Of::Any,
+        | Step::RecoverStarted => (Of::Any, At::Shadow, By::Start),
+        Step::RecoverLanding => (Of::Any, At::Shadow, By::StartAfterExchange),
+        Step::RecoverRemoved => (Of::Any, At::Owner, By::StartWithOldCopies),
     }
 }

@@ -115,7 +115,7 @@ fn a_log_whose_leader_was_killed_goes_on_with_all_that_was_acknowledged() {
     assert!(told.len() > 100, "{} acknowledged", told.len());
 }
 
-/// A seal that could not be made is taken back to be sure, and so is one that was taken back before.
+/// A seal that could not be made is taken back to be sure, as is one that was taken back before.
 #[test]
 fn taking_back_a_seal_that_is_none_takes_no_record_back() {
     let dir = tempdir().expect("a directory");

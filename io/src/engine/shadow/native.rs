@@ -3,8 +3,8 @@
 //! The -wal of the shadow means nothing to a log, so what it holds is copied into the file, and
 //! page 1, which of an image says what the log is, becomes the control page. All of it happens in
 //! the new generation before the path is exchanged, and may be repeated: only a log that was
-//! appended to, which was whole and durable before anybody could, is left alone. The -wal was synced
-//! before, so a landing that is given up reads on through it.
+//! appended to is left alone, since it was whole and durable before anybody could. The -wal was
+//! synced before, so a landing that is given up reads on through it.
 
 use std::collections::HashMap;
 use std::fs::File;
