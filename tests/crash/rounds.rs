@@ -3,13 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use foreshadow::cli::demo::harness::{Cluster, Load, Pace, PendingMove, Program, Writers, python};
+use foreshadow::cli::demo::harness::{
+    Cluster, Engine, Load, Options, Pace, PendingMove, Program, Tenant, Writers,
+};
 
-use crate::cluster::{LIMIT, judged, options, started, tenants};
+use crate::cluster::{LIMIT, judged, options, started};
 use crate::seed::{Dice, number};
 
 /// Enough for every kind of victim, in well under 90 seconds.
 const ROUNDS: u64 = 40;
+/// The daemon's part of a move is the same, and `steps` meets what is not.
+const ROUNDS_NATIVE: u64 = 15;
 /// A move takes some tens of milliseconds: later is after it.
 const DELAY_US_MAX: u64 = 60_000;
 /// Long enough for a peer to notice, or not.
@@ -37,14 +41,30 @@ const VICTIMS: [Victim; 5] = [
 
 #[test]
 fn what_was_acknowledged_survives_kills_at_any_moment_of_a_move() {
-    let mut dice = Dice::new("what_was_acknowledged_survives_kills");
-    let rounds = number("FORESHADOW_ROUNDS", ROUNDS);
-    let tenants = tenants(TENANTS, NODES);
-    let mut cluster = started(&options(NODES), &tenants);
-    let other = match python() {
+    kills_at_any_moment(Engine::Sqlite, ROUNDS);
+}
+
+#[test]
+fn what_was_acknowledged_in_a_native_log_survives_kills_at_any_moment_of_a_move() {
+    kills_at_any_moment(Engine::Native, ROUNDS_NATIVE);
+}
+
+fn kills_at_any_moment(engine: Engine, rounds: u64) {
+    let mut dice = Dice::new("survives_kills_at_any_moment_of_a_move");
+    let rounds = number("FORESHADOW_ROUNDS", rounds);
+    let mut tenants = crate::cluster::tenants(TENANTS, NODES);
+    for tenant in &mut tenants {
+        *tenant = Tenant::of(engine, tenant.number, &tenant.node, 1.0);
+    }
+    let of = Options {
+        engine,
+        ..options(NODES)
+    };
+    let mut cluster = started(&of, &tenants);
+    let other = match cluster.python() {
         Some(_) => Program::Python,
         None => {
-            println!("skipped: writers with the machine's own SQLite, there is no python3");
+            println!("skipped: writers in Python, which is not there or has no library for it");
             Program::Bundled
         }
     };

@@ -230,6 +230,32 @@ fn a_landing_that_a_crash_met_lands_again_with_everything() {
     }
 }
 
+/// All of a log is written before the one sync: a power cut may have left its page 1 alone.
+#[test]
+fn a_log_of_which_a_power_cut_left_only_its_first_page_is_made_again() {
+    let mut pair = Pair::new();
+    pair.shadow.prepare_landing(NEXT).expect("prepared");
+    pair.append(25);
+    pair.follow();
+    pair.shadow.land_sync().expect("synced");
+    let path = pair.path().join("log");
+    let mut before = fs::read(&path).expect("the file at its base");
+    pair.shadow.become_log(NEXT).expect("a log");
+    let after = fs::read(&path).expect("a log");
+    before[..PAGE].copy_from_slice(&after[..PAGE]);
+    fs::write(&path, before).expect("written");
+    let opened = Shadow::open(&ShadowPaths::new(&pair.path(), "log")).expect("opened");
+    let Opened::Shadow(mut found, Found::Landing { .. }) = opened else {
+        panic!("{opened:?}");
+    };
+    found.settle(pair.position).expect("the -wal was synced");
+    found.become_log(NEXT).expect("a log");
+    assert!(
+        pair.landed() == pair.written,
+        "what was acknowledged is there"
+    );
+}
+
 #[test]
 fn a_landing_that_is_given_up_follows_on() {
     let mut pair = Pair::new();

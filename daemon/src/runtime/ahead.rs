@@ -1,16 +1,18 @@
 //! Attaching a landed copy ahead of its being served.
 
 use io::engine::Source;
+use io::remap::Generation;
 use wal::lsn::Epoch;
 use wal::{PartitionId, Position};
 
 use super::host::Host;
 use super::lives::Lives;
 use crate::effect::ShadowOperation;
-use crate::event::{Failure, Ticket};
+use crate::event::Ticket;
 
 /// A landed copy whose attachment begins before it is served.
 pub struct Landing {
+    generation: Generation,
     pub position: Position,
     pub state: LandingState,
     /// A copy of a native log is a log by now.
@@ -34,8 +36,9 @@ pub enum Asked {
 }
 
 impl Landing {
-    pub fn underway(position: Position) -> Landing {
+    pub fn underway(generation: Generation, position: Position) -> Landing {
         Landing {
+            generation,
             position,
             state: LandingState::Underway { asked: None },
             is_log: false,
@@ -62,8 +65,9 @@ impl Lives {
 
 impl Host {
     /// A landed copy is a log: it can be served, and is attached meanwhile.
-    pub fn became_log(&mut self, id: PartitionId) {
-        let Some(landing) = self.lives.landing.get_mut(&id) else {
+    pub fn became_log(&mut self, id: PartitionId, generation: Generation) {
+        let landing = self.lives.landing.get_mut(&id);
+        let Some(landing) = landing.filter(|landing| landing.generation == generation) else {
             return;
         };
         landing.is_log = true;
@@ -76,9 +80,20 @@ impl Host {
     }
 
     /// A landed copy was attached ahead, or could not be.
-    pub fn attached_ahead(&mut self, id: PartitionId, source: Option<Source>) {
-        let Some(landing) = self.lives.landing.get_mut(&id) else {
-            return;
+    pub fn attached_ahead(
+        &mut self,
+        id: PartitionId,
+        generation: Generation,
+        source: Option<Source>,
+    ) {
+        // A copy that was discarded and made anew meanwhile is another one.
+        let copy = self.copies.by_id.get_mut(&id);
+        if let Some(copy) = copy.filter(|copy| copy.held.generation == generation) {
+            copy.ahead = false;
+        }
+        let landing = self.lives.landing.get_mut(&id);
+        let Some(landing) = landing.filter(|landing| landing.generation == generation) else {
+            return self.work_off(id);
         };
         let before = std::mem::replace(
             &mut landing.state,
@@ -93,17 +108,6 @@ impl Host {
             } => self.execute_shadow(ticket, ShadowOperation::Remap { epoch, position }),
             _ => {}
         }
-    }
-
-    /// The landing will not be; who waited for it hears so.
-    pub fn forget_landing(&mut self, id: PartitionId) {
-        let landing = self.lives.landing.remove(&id);
-        if let Some(LandingState::Underway {
-            asked: Some(Asked::Attach(ticket, _) | Asked::Remap(ticket, ..)),
-        }) = landing.map(|landing| landing.state)
-        {
-            let gone = Failure::Gone("the landing was given up".to_owned());
-            self.done(ticket, Err(gone));
-        }
+        self.work_off(id);
     }
 }

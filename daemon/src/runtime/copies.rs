@@ -44,6 +44,8 @@ pub struct ShadowCopy {
     pub place: usize,
     pub held: Held,
     waiting: VecDeque<Waiting>,
+    /// Its files are attached ahead of being served; a landing is not given up meanwhile.
+    pub ahead: bool,
     applied_at: Time,
     /// Checkpoints since the -wal began anew, and the size of it that asks for the next one.
     checkpoints: u32,
@@ -82,6 +84,7 @@ impl Copies {
             place,
             held,
             waiting,
+            ahead: false,
             applied_at: Time(0),
             checkpoints: 0,
             checkpoint_at: CHECKPOINT_BYTES,
@@ -116,7 +119,8 @@ impl ShadowCopy {
         };
     }
 
-    /// Lending a shadow while a checkpoint of it runs would lose the checkpoint's result.
+    /// Lending a shadow while a checkpoint of it runs would lose the checkpoint's result. What
+    /// attaches ahead may be writing a log into the file, and has its source to hand in.
     fn is_away_for(&self, operation: &ShadowOperation) -> bool {
         let lends = matches!(
             operation,
@@ -125,9 +129,10 @@ impl ShadowCopy {
                 | ShadowOperation::PrepareLanding { .. }
                 | ShadowOperation::Abandon
         );
+        let gives_up = matches!(operation, ShadowOperation::Abandon);
         match &self.held.shadow {
             None => true,
-            Some(shadow) => lends && shadow.is_checkpointing(),
+            Some(shadow) => lends && shadow.is_checkpointing() || gives_up && self.ahead,
         }
     }
 }
@@ -191,7 +196,7 @@ impl Host {
             ShadowOperation::Remap { epoch, position } => self.remap(ticket, epoch, position),
             ShadowOperation::Abandon => {
                 self.take_grant_back(ticket.partition);
-                self.forget_landing(ticket.partition);
+                self.lives.landing.remove(&ticket.partition);
                 self.with_shadow(ticket, |shadow| {
                     if shadow.landing_epoch().is_some() {
                         shadow.abandon_landing()?;
@@ -260,7 +265,7 @@ impl Host {
     }
 
     /// Does what waited, until the shadow is lent again.
-    fn work_off(&mut self, id: PartitionId) {
+    pub fn work_off(&mut self, id: PartitionId) {
         loop {
             let Some(copy) = self.copies.by_id.get_mut(&id) else {
                 return;

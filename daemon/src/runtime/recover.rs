@@ -176,25 +176,26 @@ fn finish_landing(
     name: &PartitionName,
     paths: &ShadowPaths,
 ) -> Option<Note> {
-    let (epoch, position, settled) = match Shadow::stage(paths) {
+    let landing = match Shadow::stage(paths) {
         Ok(Stage::Landing { epoch, base }) => {
             let promoted = Shadow::mark_promoted(paths, epoch)
                 .and_then(|()| failpoint::pass(Step::RecoverLanding));
-            (epoch, base, promoted)
+            Some((epoch, base, promoted))
         }
         // Where it landed is not known any more; nothing but a word to the source needs it.
-        Ok(Stage::Promoted(epoch))
-            if is_noted(setup, name, |note| note.announces_landing(epoch)) =>
-        {
-            (epoch, Position::default(), Ok(()))
+        Ok(Stage::Promoted(epoch)) => {
+            let is_announced = is_noted(setup, name, |note| note.announces_landing(epoch));
+            is_announced.then_some((epoch, Position::default(), Ok(())))
         }
         Ok(_) | Err(_) => return None,
     };
+    // The stop may have come before it was removed, whether or not the landing is news.
     if engine == Engine::Native
         && let Err(error) = paths.drop_wal()
     {
         tracing::debug!(partition = %name, %error, "the -wal of a landed log stays");
     }
+    let (epoch, position, settled) = landing?;
     let note = Note::Landed { epoch, position };
     if let Err(error) = settled.and_then(|()| setup.notes.record(name.id(), note)) {
         tracing::warn!(partition = %name, %error, "the note of a landing is missing");

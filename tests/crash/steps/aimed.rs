@@ -6,19 +6,23 @@ use std::time::Duration;
 use io::failpoint::{Action, Step};
 use rustix::fs::{FlockOperation, flock};
 
+use super::each_engine;
 use super::stage::{Stage, Victim};
 use super::table::By;
 use crate::cluster::until;
 
-/// Starts a stage, lets `story` happen to a tenant at its owner's or target's node, and judges.
-fn told(story: impl FnOnce(&mut Stage, &str, usize)) {
-    let mut stage = Stage::start(1, "1s");
-    let tenant = stage.tenant_for(By::FirstMove).expect("none moved yet");
-    let owner = stage.owner(&tenant);
-    story(&mut stage, &tenant, owner);
-    let tally = stage.end();
-    assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
-    assert_eq!(tally.both_open, 0);
+/// Starts a stage of each engine, lets `story` happen to a tenant at its owner's or target's node,
+/// and judges.
+fn told(story: impl Fn(&mut Stage, &str, usize) + Sync) {
+    each_engine(|engine| {
+        let mut stage = Stage::start(engine, 1, "1s");
+        let tenant = stage.tenant_for(By::FirstMove).expect("none moved yet");
+        let owner = stage.owner(&tenant);
+        story(&mut stage, &tenant, owner);
+        let tally = stage.end();
+        assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+        assert_eq!(tally.both_open, 0);
+    });
 }
 
 /// One thread gives the landed files to the applications, another one notes the landing. A target

@@ -44,9 +44,7 @@ impl Stage {
                 self.boards[at].arm(step, nth, action);
                 (at, self.fires(at))
             }
-            By::Move | By::FirstMove | By::LogMove => {
-                (at, self.meet_in_move(step, nth, action, tenant, at))
-            }
+            By::Move | By::FirstMove => (at, self.meet_in_move(step, nth, action, tenant, at)),
             By::Start => (at, self.meet_at_start(step, action, at)),
             By::StartWithoutShadow => {
                 self.kill(at, Victim::Daemon);
@@ -177,7 +175,7 @@ impl Stage {
     }
 }
 
-fn generations(dir: &Path) -> Vec<PathBuf> {
+pub fn generations(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("a directory").flatten();
     entries
         .map(|entry| entry.path())

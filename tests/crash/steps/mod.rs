@@ -9,6 +9,7 @@
 //! | [`tally`] | what rounds add up to |
 //! | [`takeover`] | a promoted shadow dies at each step, or meets an error |
 //! | [`aimed`] | single stories that the rounds meet only by luck |
+//! | [`logs`] | the same, of what only native logs do |
 //!
 //! A round: a daemon is armed, made to pass the step and dies there, or stands there while its
 //! peer or a writer dies; the dead are started again; then there must be one owner, every writer
@@ -19,6 +20,7 @@
 //! kills as often; `FORESHADOW_LANES` clusters run side by side, `FORESHADOW_SEED` varies choices.
 
 mod aimed;
+mod logs;
 mod meet;
 mod stage;
 mod table;
@@ -29,10 +31,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use foreshadow::cli::demo::harness::Engine;
 use io::failpoint::Step;
 
 use self::stage::{Stage, VICTIMS, Victim};
-use self::table::{By, place};
+use self::table::{By, place, steps_of};
 use self::tally::Tally;
 use crate::seed::number;
 
@@ -57,19 +60,25 @@ enum Round {
     Failed(Step),
 }
 
+/// The same with tenants of each engine, side by side.
+fn each_engine(story: impl Fn(Engine) + Sync) {
+    std::thread::scope(|scope| {
+        for engine in [Engine::Sqlite, Engine::Native] {
+            let story = &story;
+            scope.spawn(move || story(engine));
+        }
+    });
+}
+
 /// Steps that can be met again and again in one cluster.
-fn repeatable() -> Vec<Step> {
-    let once = |step: &&Step| matches!(place(**step).1, By::FirstMove | By::LogMove);
-    Step::ALL
-        .iter()
-        .filter(|step| !once(step))
-        .copied()
-        .collect()
+fn repeatable(engine: Engine) -> Vec<Step> {
+    let again = |step: &Step| place(*step).1 != By::FirstMove;
+    steps_of(engine).filter(again).collect()
 }
 
 /// Every step in turn, first with the daemon that passes it as the victim.
-fn kills(rounds: usize) -> Vec<Round> {
-    let steps = repeatable();
+fn kills(engine: Engine, rounds: usize) -> Vec<Round> {
+    let steps = repeatable(engine);
     let turn = steps.len() + RANDOM_PER_TURN;
     let round = |index: usize| {
         let (turn, within) = (index / turn, index % turn);
@@ -83,19 +92,17 @@ fn kills(rounds: usize) -> Vec<Round> {
 }
 
 /// Runs rounds in clusters of its own until none is left.
-fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, pause_timeout: &str) -> Tally {
+fn lane(engine: Engine, rounds: &Mutex<VecDeque<Round>>, seed: u64, pause_timeout: &str) -> Tally {
     let (mut sum, began) = (Tally::default(), Instant::now());
     for number in 0.. {
         if rounds.lock().expect("no panic").is_empty() {
             break;
         }
-        let mut stage = Stage::start(seed.wrapping_mul(1000) + number, pause_timeout);
+        let mut stage = Stage::start(engine, seed.wrapping_mul(1000) + number, pause_timeout);
         // What can be met once for each database comes first.
-        let first = Step::ALL
-            .iter()
-            .filter(|step| place(**step).1 == By::FirstMove);
+        let first = steps_of(engine).filter(|step| place(*step).1 == By::FirstMove);
         for (turn, step) in (number as usize..).zip(first) {
-            stage.round(*step, VICTIMS[turn % VICTIMS.len()]);
+            stage.round(step, VICTIMS[turn % VICTIMS.len()]);
         }
         for _ in 0..ROUNDS_PER_STAGE {
             let Some(round) = rounds.lock().expect("no panic").pop_front() else {
@@ -111,8 +118,9 @@ fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, pause_timeout: &str) -> Tall
         let left = rounds.lock().expect("no panic").len();
         let tally = stage.end();
         println!(
-            "{:6.0} s, {left} rounds left: {} rounds, {} rows, missed {:?}, wrong {:?}",
+            "{:6.0} s, {} {left} rounds left: {} rounds, {} rows, missed {:?}, wrong {:?}",
             began.elapsed().as_secs_f64(),
+            engine.name(),
             tally.rounds,
             tally.acked,
             tally.missed,
@@ -124,13 +132,14 @@ fn lane(rounds: &Mutex<VecDeque<Round>>, seed: u64, pause_timeout: &str) -> Tall
 }
 
 /// Runs all rounds in several lanes; what must hold of all of them is asserted here.
-fn run(rounds: Vec<Round>, pause_timeout: &'static str) -> Tally {
+fn run(engine: Engine, rounds: Vec<Round>, pause_timeout: &'static str) -> Tally {
     let (seed, lanes) = (
         number("FORESHADOW_SEED", 1),
         number("FORESHADOW_LANES", LANES),
     );
     println!(
-        "FORESHADOW_SEED={seed}, {} rounds in {lanes} lanes",
+        "FORESHADOW_SEED={seed}, {}: {} rounds in {lanes} lanes",
+        engine.name(),
         rounds.len()
     );
     let (count, began) = (rounds.len(), Instant::now());
@@ -138,7 +147,7 @@ fn run(rounds: Vec<Round>, pause_timeout: &'static str) -> Tally {
     let lanes: Vec<_> = (0..lanes)
         .map(|index| {
             let rounds = Arc::clone(&rounds);
-            std::thread::spawn(move || lane(&rounds, seed * 100 + index, pause_timeout))
+            std::thread::spawn(move || lane(engine, &rounds, seed * 100 + index, pause_timeout))
         })
         .collect();
     let mut tally = Tally::default();
@@ -161,18 +170,12 @@ fn run(rounds: Vec<Round>, pause_timeout: &'static str) -> Tally {
     tally
 }
 
-#[test]
-fn kills_at_every_step_lose_nothing_and_open_nothing_twice() {
-    let turn = repeatable().len() + RANDOM_PER_TURN;
+fn kills_at_every_step(engine: Engine) {
+    let turn = repeatable(engine).len() + RANDOM_PER_TURN;
     let count = number("FORESHADOW_ROUNDS", turn as u64) as usize;
-    let tally = run(kills(count), "1s");
-    let is_log = |step: &Step| place(*step).1 == By::LogMove;
-    let unmet = |step: &&Step| !is_log(step) && !tally.fired.contains_key(step);
-    let unmet: Vec<&str> = Step::ALL
-        .iter()
-        .filter(unmet)
-        .map(|step| step.name())
-        .collect();
+    let tally = run(engine, kills(engine, count), "1s");
+    let unmet = steps_of(engine).filter(|step| !tally.fired.contains_key(step));
+    let unmet: Vec<&str> = unmet.map(Step::name).collect();
     // What was missed once in a short run was counted above; in a long one every step is met.
     let enough = count < turn || unmet.len() <= tally.missed.len();
     assert!(
@@ -181,14 +184,42 @@ fn kills_at_every_step_lose_nothing_and_open_nothing_twice() {
     );
 }
 
+fn standstill_at_every_step(engine: Engine) {
+    let rounds = repeatable(engine).into_iter().map(Round::Stopped).collect();
+    run(engine, rounds, "500ms");
+}
+
+fn error_at_every_step(engine: Engine) {
+    let rounds = repeatable(engine).into_iter().map(Round::Failed).collect();
+    run(engine, rounds, "1s");
+}
+
+#[test]
+fn kills_at_every_step_lose_nothing_and_open_nothing_twice() {
+    kills_at_every_step(Engine::Sqlite);
+}
+
+#[test]
+fn kills_at_every_step_of_a_native_log_lose_nothing_and_open_nothing_twice() {
+    kills_at_every_step(Engine::Native);
+}
+
 #[test]
 fn a_daemon_that_stands_still_past_its_deadlines_at_any_step_breaks_nothing() {
-    let rounds = repeatable().into_iter().map(Round::Stopped).collect();
-    run(rounds, "500ms");
+    standstill_at_every_step(Engine::Sqlite);
+}
+
+#[test]
+fn a_daemon_that_stands_still_at_any_step_breaks_no_native_log() {
+    standstill_at_every_step(Engine::Native);
 }
 
 #[test]
 fn an_error_of_the_disk_at_any_step_stops_no_application() {
-    let rounds = repeatable().into_iter().map(Round::Failed).collect();
-    run(rounds, "1s");
+    error_at_every_step(Engine::Sqlite);
+}
+
+#[test]
+fn an_error_of_the_disk_at_any_step_stops_no_appender() {
+    error_at_every_step(Engine::Native);
 }

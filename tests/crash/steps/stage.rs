@@ -4,7 +4,9 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use foreshadow::cli::demo::harness::{Cluster, Load, Pace, Program, Tenant, Writers, python};
+use foreshadow::cli::demo::harness::{
+    Cluster, Engine, Load, Options, Pace, Program, Tenant, Writers,
+};
 use io::failpoint::{Action, BOARD_LEN, Board, Step};
 
 use super::table::{By, place};
@@ -17,6 +19,8 @@ const TENANTS: u32 = 3;
 /// Megabytes of a database: small, so that most of a round is what is tested.
 const MEGABYTES: f64 = 0.1;
 const WRITES_PER_SECOND: f64 = 15.0;
+/// An append is one write and nothing else: with more of them there is one under way at every seal.
+const APPENDS_PER_SECOND: f64 = 60.0;
 /// A kill at a random moment comes so long after a move was asked for, at most.
 const RANDOM_US_MAX: u64 = 60_000;
 /// Longer than the `pause_timeout` of the rounds in which a daemon stands still.
@@ -56,6 +60,7 @@ impl Victim {
 
 /// A cluster with boards and writers.
 pub struct Stage {
+    engine: Engine,
     pub cluster: Cluster,
     pub tally: Tally,
     pub dice: Dice,
@@ -64,9 +69,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Two daemons, three tenants, every one with a writer of each SQLite.
-    pub fn start(seed: u64, pause_timeout: &str) -> Stage {
-        let options = options(2)
+    /// Two daemons, three tenants of an engine, every one with two writers: with SQLite's
+    /// databases in a process of each SQLite, with native logs in one process of either.
+    pub fn start(engine: Engine, seed: u64, pause_timeout: &str) -> Stage {
+        let of = Options {
+            engine,
+            ..options(2)
+        };
+        let options = of
             .tweak("[ship]", "reconnect_min", "\"10ms\"")
             .tweak("[ship]", "reconnect_max", "\"100ms\"")
             .tweak("[switch]", "max_pause", "\"500ms\"")
@@ -80,21 +90,27 @@ impl Stage {
         let boards = boards.collect();
         let home = |number: u32| ["node-a", "node-b"][number as usize % 2];
         let tenants: Vec<Tenant> = (0..TENANTS)
-            .map(|number| Tenant::new(number, home(number), MEGABYTES))
+            .map(|number| Tenant::of(engine, number, home(number), MEGABYTES))
             .collect();
         cluster
             .create_tenants(&tenants)
             .expect("databases are made");
         cluster.start_all().expect("every daemon is ready");
         cluster.wait_for_shadows(LIMIT).expect("ready shadows");
-        let other = python().map_or(Program::Bundled, |_| Program::Python);
+        let other = cluster
+            .python()
+            .map_or(Program::Bundled, |_| Program::Python);
         let mut load = Load::new(&[Program::Bundled, other]);
+        let pace = Pace::Rate(match engine {
+            Engine::Sqlite => WRITES_PER_SECOND,
+            Engine::Native => APPENDS_PER_SECOND,
+        });
         for tenant in &tenants {
-            load.add(0, tenant, Pace::Rate(WRITES_PER_SECOND));
-            load.add(1, tenant, Pace::Rate(WRITES_PER_SECOND));
+            (0..2).for_each(|process| load.add(process, tenant, pace));
         }
         let writers = cluster.start_writers(&load).expect("writers start");
         let stage = Stage {
+            engine,
             cluster,
             tally: Tally::default(),
             dice: Dice::of(seed),
@@ -358,12 +374,38 @@ impl Stage {
         }
     }
 
+    /// What the nodes list, and what lies beside that which they serve.
+    pub fn look_around(&self) {
+        let names = self.cluster.tenants.iter().map(|tenant| &tenant.name[..]);
+        let names: Vec<&str> = names.collect();
+        for node in &self.cluster.nodes {
+            let listed = node.get("/v1/partitions").expect("listed");
+            let listed = listed.as_array().expect("a list").iter();
+            let mut listed: Vec<&str> = listed.filter_map(|one| one["name"].as_str()).collect();
+            listed.sort_unstable();
+            assert_eq!(listed, names, "{} lists each once", node.place.name);
+            for name in names.iter().filter(|_| self.engine == Engine::Native) {
+                until(
+                    &format!("no -wal lies beside {name}, which is served"),
+                    || {
+                        // A node that never had it has nothing there.
+                        let log = node.place.live().join(name).canonicalize();
+                        let dir = log.ok().and_then(|log| Some(log.parent()?.to_owned()));
+                        let wal = dir.map(|dir| dir.join(format!("{name}-wal")));
+                        wal.is_none_or(|wal| !wal.exists()).then_some(())
+                    },
+                );
+            }
+        }
+    }
+
     /// Stops everything and compares every acknowledged row with what is on disk.
     pub fn end(mut self) -> Tally {
         self.goes_on((0..TENANTS).collect());
         let writers = self.writers.take().expect("they run");
         writers.stop().expect("every writer ends");
         self.cluster.settle(LIMIT);
+        self.look_around();
         self.cluster.stop().expect("every daemon ends");
         let verdict = self.cluster.verify().expect("judged");
         self.tally.judge(&verdict);

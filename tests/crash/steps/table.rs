@@ -1,5 +1,6 @@
 //! Where each step is passed, and what makes the daemon pass it.
 
+use foreshadow::cli::demo::harness::Engine;
 use io::failpoint::Step;
 
 /// Which of the two daemons passes the step.
@@ -30,36 +31,52 @@ pub enum By {
     StartWithoutShadow,
     /// The owner starts without its log of deltas: its shadows are compared with it.
     OwnerWithoutLog,
-    /// A move of a native log.
-    LogMove,
 }
 
-/// The place of a step. A `match`, so that a new step does not compile without one.
+/// What the tenants are whose daemons pass a step. The fence of a database is a transaction that is
+/// written, a log's is a word and then a block; a landed database is one, a landed log is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Of {
+    Any,
+    Only(Engine),
+}
+
+/// Every step that is passed with tenants of an engine.
+pub fn steps_of(engine: Engine) -> impl Iterator<Item = Step> {
+    let passed = move |step: &Step| [Of::Any, Of::Only(engine)].contains(&entry(*step).0);
+    Step::ALL.iter().copied().filter(passed)
+}
+
 pub fn place(step: Step) -> (At, By) {
+    let (_, at, by) = entry(step);
+    (at, by)
+}
+
+/// Whose step it is, and its place. A `match`, so that a new step does not compile without both.
+fn entry(step: Step) -> (Of, At, By) {
     match step {
-        Step::TailAttach => (At::Owner, By::Start),
+        Step::TailAttach => (Of::Any, At::Owner, By::Start),
         Step::TailRead
         | Step::TailConsumed
         | Step::ShipEncoded
         | Step::ShipLogged
-        | Step::ShipSend => (At::Owner, By::Writes),
+        | Step::ShipSend => (Of::Any, At::Owner, By::Writes),
         Step::ShipReceived
         | Step::ShipApplied
         | Step::JournalAppend
         | Step::JournalWrite
         | Step::JournalSynced
-        | Step::JournalAcknowledge => (At::Shadow, By::Writes),
+        | Step::JournalAcknowledge => (Of::Any, At::Shadow, By::Writes),
         Step::ShipFilled | Step::ShipProven | Step::ShipCompleted => {
-            (At::Shadow, By::StartWithoutShadow)
+            (Of::Any, At::Shadow, By::StartWithoutShadow)
         }
-        Step::ShipHashed => (At::Shadow, By::OwnerWithoutLog),
+        Step::ShipHashed => (Of::Any, At::Shadow, By::OwnerWithoutLog),
         Step::NoteBegun
         | Step::NoteWritten
         | Step::NoteIntent
         | Step::NoteReleased
         | Step::FenceLocked
         | Step::FenceRead
-        | Step::FenceWritten
         | Step::FenceSynced
         | Step::FencePublished
         | Step::FenceReaders
@@ -69,8 +86,10 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RetireMarked
         | Step::ReverseCreated
         | Step::ReverseCopied
-        | Step::ReverseKept => (At::Owner, By::Move),
-        Step::RetireAdopted => (At::Owner, By::FirstMove),
+        | Step::ReverseKept => (Of::Any, At::Owner, By::Move),
+        Step::FenceWritten => (Of::Only(Engine::Sqlite), At::Owner, By::Move),
+        Step::RemapLogWritten => (Of::Only(Engine::Native), At::Shadow, By::Move),
+        Step::RetireAdopted => (Of::Any, At::Owner, By::FirstMove),
         Step::CheckpointLogSynced
         | Step::CheckpointAnnounced
         | Step::CheckpointCopied
@@ -93,15 +112,14 @@ pub fn place(step: Step) -> (At, By) {
         | Step::RouteAsked
         | Step::RouteSubmitted
         | Step::RouteWritten
-        | Step::RouteRecorded => (At::Shadow, By::Move),
+        | Step::RouteRecorded => (Of::Any, At::Shadow, By::Move),
         Step::RecoverListed
         | Step::RecoverOpened
         | Step::RecoverReplayed
         | Step::RecoverSettled
         | Step::RecoverFound
-        | Step::RecoverStarted => (At::Shadow, By::Start),
-        Step::RemapLogWritten => (At::Shadow, By::LogMove),
-        Step::RecoverLanding => (At::Shadow, By::StartAfterExchange),
-        Step::RecoverRemoved => (At::Owner, By::StartWithOldCopies),
+        | Step::RecoverStarted => (Of::Any, At::Shadow, By::Start),
+        Step::RecoverLanding => (Of::Any, At::Shadow, By::StartAfterExchange),
+        Step::RecoverRemoved => (Of::Any, At::Owner, By::StartWithOldCopies),
     }
 }

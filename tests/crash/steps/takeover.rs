@@ -4,21 +4,24 @@
 //! What was acknowledged since the last delta is lost with an owner that is gone, so the
 //! applications stop first and the shadow is equal: then nothing may be lost here either.
 
+use foreshadow::cli::demo::harness::Engine;
 use io::failpoint::{Action, Step};
 use serde_json::json;
 
+use super::each_engine;
 use super::stage::{Stage, Victim};
-use super::table::By;
+use super::table::{By, steps_of};
 use crate::cluster::{LIMIT, until};
 use crate::look::both_open;
 
 /// What a takeover passes at the node that takes over, in order.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step::NoteBegun,
     Step::NoteWritten,
     Step::RemapPreparing,
     Step::RemapPrepared,
     Step::RemapSynced,
+    Step::RemapLogWritten,
     Step::RemapLinked,
     Step::RemapExchanged,
     Step::RemapDirSynced,
@@ -26,6 +29,13 @@ const STEPS: [Step; 11] = [
     Step::RouteLinked,
     Step::RoutePublished,
 ];
+
+/// Those that an engine's takeover passes.
+fn steps(engine: Engine) -> Vec<Step> {
+    let of_engine: Vec<Step> = steps_of(engine).collect();
+    let passed = |step: &Step| of_engine.contains(step);
+    STEPS.into_iter().filter(passed).collect()
+}
 
 impl Stage {
     /// The owner dies at rest; its shadow is promoted and meets `step`. Returns who is who.
@@ -79,30 +89,34 @@ impl Stage {
 
 #[test]
 fn a_takeover_that_is_killed_at_any_step_is_finished_by_the_next_start() {
-    let mut stage = Stage::start(1, "1s");
-    let tenant = stage.tenant_for(By::Move).expect("a tenant");
-    for step in STEPS {
-        let said = format!("a takeover killed at {}", step.name());
-        let (owner, target) = stage.promoted(step, Action::Kill, &tenant);
-        stage.bury(target);
-        stage.cluster.nodes[target].start().expect("it starts");
-        stage.serves_alone(&said, &tenant, target);
-        stage.comes_back(&said, &tenant, owner);
-    }
-    let tally = stage.end();
-    assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+    each_engine(|engine| {
+        let mut stage = Stage::start(engine, 1, "1s");
+        let tenant = stage.tenant_for(By::Move).expect("a tenant");
+        for step in steps(engine) {
+            let said = format!("a takeover killed at {}", step.name());
+            let (owner, target) = stage.promoted(step, Action::Kill, &tenant);
+            stage.bury(target);
+            stage.cluster.nodes[target].start().expect("it starts");
+            stage.serves_alone(&said, &tenant, target);
+            stage.comes_back(&said, &tenant, owner);
+        }
+        let tally = stage.end();
+        assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+    });
 }
 
 #[test]
 fn a_takeover_that_meets_an_error_goes_on_without_a_restart() {
-    let mut stage = Stage::start(2, "1s");
-    let tenant = stage.tenant_for(By::Move).expect("a tenant");
-    for step in STEPS {
-        let said = format!("a takeover that met an error at {}", step.name());
-        let (owner, target) = stage.promoted(step, Action::Fail, &tenant);
-        stage.serves_alone(&said, &tenant, target);
-        stage.comes_back(&said, &tenant, owner);
-    }
-    let tally = stage.end();
-    assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+    each_engine(|engine| {
+        let mut stage = Stage::start(engine, 2, "1s");
+        let tenant = stage.tenant_for(By::Move).expect("a tenant");
+        for step in steps(engine) {
+            let said = format!("a takeover that met an error at {}", step.name());
+            let (owner, target) = stage.promoted(step, Action::Fail, &tenant);
+            stage.serves_alone(&said, &tenant, target);
+            stage.comes_back(&said, &tenant, owner);
+        }
+        let tally = stage.end();
+        assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+    });
 }

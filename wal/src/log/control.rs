@@ -329,9 +329,12 @@ impl Control {
     }
 
     /// Takes back a seal that nobody was told of. Appenders that met it stay refused until they
-    /// open the log again.
+    /// open the log again. A log that is not sealed stays as it is: its word is the appenders'.
     pub fn unseal(&self) -> Result<Word> {
         let word = self.word();
+        if !word.sealed {
+            return Ok(word);
+        }
         self.save(|ownership: &mut Ownership| {
             ownership.number += 1;
             ownership.sealed = false;
@@ -341,8 +344,11 @@ impl Control {
             sealed: false,
             ..word
         };
-        self.page.store_long(WORD, open.encode());
-        Ok(open)
+        match self.swap(word, open) {
+            Ok(()) => Ok(open),
+            // Somebody else took it back, and it may have been appended to since.
+            Err(now) => Ok(now),
+        }
     }
 
     /// Gives a sealed copy to this node: it is served under `epoch` from `lsn` on.

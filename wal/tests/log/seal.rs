@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tempfile::tempdir;
 
 use crate::child::{Writer, check, highest};
-use crate::support::{assert_same, copy, lies_at, log, open, read, read_dir};
+use crate::support::{assert_same, copy, fill, lies_at, log, open, read, read_dir};
 
 const ROUNDS: u64 = 1000;
 
@@ -113,4 +113,20 @@ fn a_log_whose_leader_was_killed_goes_on_with_all_that_was_acknowledged() {
         }
     }
     assert!(told.len() > 100, "{} acknowledged", told.len());
+}
+
+/// A seal that could not be made is taken back to be sure, as is one that was taken back before.
+#[test]
+fn taking_back_a_seal_that_is_none_takes_no_record_back() {
+    let dir = tempdir().expect("a directory");
+    let appender = open(dir.path());
+    let control = Control::open(&log(dir.path())).expect("a log");
+    let kept = std::thread::scope(|scope| {
+        let filling = scope.spawn(|| fill(&appender, 500));
+        while !filling.is_finished() {
+            control.unseal().expect("nothing to be done");
+        }
+        filling.join().expect("nobody refused it")
+    });
+    assert_same(&read_dir(dir.path()).expect("whole"), &kept);
 }

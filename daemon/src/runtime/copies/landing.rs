@@ -6,7 +6,7 @@ use std::sync::Arc;
 use io::engine::shadow::Shadow;
 use io::engine::{Extent, Landed, Options, Source};
 use io::failpoint::{self, Step};
-use io::remap::Target;
+use io::remap::{Generation, Target};
 use wal::lsn::Epoch;
 use wal::{Engine, PartitionId, PartitionName, Position};
 
@@ -63,9 +63,10 @@ impl Host {
     /// While the source writes its fence, the landed copy is attached: its WAL-index stands before
     /// the first application opens it, and what applications commit is read from the first on.
     pub(super) fn attach_ahead(&mut self, id: PartitionId, epoch: Epoch, position: Position) {
-        let Some(copy) = self.copies.by_id.get(&id) else {
+        let Some(copy) = self.copies.by_id.get_mut(&id) else {
             return;
         };
+        let generation = copy.held.generation;
         let Some(shadow) = &copy.held.shadow else {
             return;
         };
@@ -76,10 +77,13 @@ impl Host {
         let path = shadow.paths().database().to_owned();
         let hashes = shadow.hashes().to_vec();
         let options = self.setup.places[copy.place].options();
-        self.lives.landing.insert(id, Landing::underway(position));
+        let landing = Landing::underway(generation, position);
+        self.lives.landing.insert(id, landing);
+        copy.ahead = true;
         if options.engine == Engine::Sqlite {
             let extent = Extent::Frames(shadow.wal_frames());
-            return self.attach_landed(id, path, options, Landed { hashes, extent });
+            let landed = Landed { hashes, extent };
+            return self.attach_landed(id, generation, path, options, landed);
         }
         // An application may open a landed database before it is attached, but not a landed log
         // before it is one.
@@ -92,14 +96,22 @@ impl Host {
         self.offload(Where::Urgent, work, move |host, made| {
             // What failed is tried again, and told, when it has to be served.
             let Ok(Ok(extent)) = made else {
-                return host.attached_ahead(id, None);
+                return host.attached_ahead(id, generation, None);
             };
-            host.became_log(id);
-            host.attach_landed(id, path, options, Landed { hashes, extent });
+            host.became_log(id, generation);
+            let landed = Landed { hashes, extent };
+            host.attach_landed(id, generation, path, options, landed);
         });
     }
 
-    fn attach_landed(&mut self, id: PartitionId, path: PathBuf, options: Options, landed: Landed) {
+    fn attach_landed(
+        &mut self,
+        id: PartitionId,
+        generation: Generation,
+        path: PathBuf,
+        options: Options,
+        landed: Landed,
+    ) {
         let work = move || {
             let source = Source::attach_landed(&path, &options, landed)?;
             failpoint::pass(Step::RemapAttached)?;
@@ -114,7 +126,7 @@ impl Host {
                 }
                 Err(_) => None,
             };
-            host.attached_ahead(id, source);
+            host.attached_ahead(id, generation, source);
         });
     }
 

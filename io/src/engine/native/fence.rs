@@ -83,15 +83,15 @@ impl FenceTask {
             let reason = "the freeze was over: somebody appended meanwhile";
             return Err(Error::new(Kind::Retry, "seal", subject, reason));
         }
-        failpoint::reach(Step::FencePublished);
-        match self.control.save_seal() {
+        let save = || self.control.save_seal().map_err(Error::from);
+        match failpoint::pass(Step::FencePublished).and_then(|()| save()) {
             Ok(sealed) => {
                 failpoint::reach(Step::FenceSynced);
                 Ok(sealed.lsn)
             }
             Err(error) => {
                 self.control.unseal()?;
-                Err(error.into())
+                Err(error)
             }
         }
     }

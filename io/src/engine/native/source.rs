@@ -23,6 +23,7 @@ use crate::engine::change::{self, Changed};
 use crate::engine::names::{self, Identity};
 use crate::engine::table::Table;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint::{self, Step};
 
 /// How long an attachment waits for the one before.
 const TAIL_MAX: Duration = Duration::from_millis(500);
@@ -123,6 +124,7 @@ impl Source {
         let name = Name::of(path)?;
         let control = Arc::new(Control::open(path)?);
         let tail = take_tail(&control)?;
+        failpoint::pass(Step::TailAttach)?;
         // A sidecar that died between the two stores of a seal is no reason to take it back, and
         // what others are told of a seal has to be true after a power cut as well.
         if control.word().sealed && !control.saved::<Ownership>()?.sealed {
@@ -299,7 +301,9 @@ impl Source {
         let Some(table) = &self.table else {
             unreachable!("looked at above");
         };
-        Ok(Some(reading.finish(&self.image, table)))
+        let change = reading.finish(&self.image, table);
+        failpoint::pass(Step::TailRead)?;
+        Ok(Some(change))
     }
 
     /// Takes `change`, the last that was polled, as done: the position moves behind it.
@@ -317,6 +321,7 @@ impl Source {
             "the change said what the digest would be"
         );
         self.set_image(change.image.clone());
+        failpoint::reach(Step::TailConsumed);
     }
 
     /// Asks the appender for the newest groups, so that they are not read from the disk.

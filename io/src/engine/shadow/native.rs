@@ -2,8 +2,9 @@
 //!
 //! The -wal of the shadow means nothing to a log, so what it holds is copied into the file, and
 //! page 1, which of an image says what the log is, becomes the control page. All of it happens in
-//! the new generation before the path is exchanged, and may be repeated: a log that goes as far is
-//! left alone. The -wal was synced before, so a landing that is given up reads on through it.
+//! the new generation before the path is exchanged, and may be repeated: only a log that was
+//! appended to is left alone, since it was whole and durable before anybody could. The -wal was
+//! synced before, so a landing that is given up reads on through it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -81,7 +82,7 @@ impl LogTask {
     /// since the landing was prepared.
     pub fn run(self) -> Result<Lsn> {
         let (path, wal) = (&self.paths.database, &self.paths.wal);
-        if let Some(end) = self.end_of_log()? {
+        if let Some(end) = self.appended_up_to()? {
             return Ok(end);
         }
         let mut image = vec![0; PAGE];
@@ -104,8 +105,9 @@ impl LogTask {
         (self.creation.first, self.creation.lsn)
     }
 
-    /// Where the file ends if it is this log already: appended to since, perhaps.
-    fn end_of_log(&self) -> Result<Option<Lsn>> {
+    /// Where the file ends if it is this log already and was appended to. One that ends where it
+    /// was made is made again: of what was written then, a crash may have left page 1 alone.
+    fn appended_up_to(&self) -> Result<Option<Lsn>> {
         if !wal::log::is_log(&self.database) {
             return Ok(None);
         }
@@ -117,6 +119,6 @@ impl LogTask {
         let is_ours = control.saved::<Ownership>()?.epoch >= self.creation.epoch;
         let end = control.word().lsn;
         // One that ends earlier was made for a landing that took more since.
-        Ok((is_ours && end >= self.creation.lsn).then_some(end))
+        Ok((is_ours && end > self.creation.lsn).then_some(end))
     }
 }
