@@ -13,7 +13,7 @@ use wal::delta::{DeltaHead, Encoder};
 use wal::frame::Flags;
 use wal::lsn::{Epoch, Lsn};
 use wal::message::Attributes;
-use wal::{NodeId, PartitionId, PartitionName, Position, Span, Time};
+use wal::{NodeId, PartitionId, PartitionName, Position, Time};
 
 use super::ahead::{Asked, Landing, LandingState};
 use super::attaching::Attaching;
@@ -498,6 +498,3 @@ pub fn failure_of(error: &io::Error) -> Failure {
         io::Kind::Refused | io::Kind::Fatal => Failure::Refused(text),
     }
 }
-
-/// How long to wait before names are checked again.
-pub const VERIFY_EVERY: Span = Span::secs(1);

@@ -8,9 +8,10 @@ use wal::{PartitionId, Span, Time};
 
 use super::freeze::Freeze;
 use super::host::Host;
-use super::lives::VERIFY_EVERY;
 use super::pools::Where;
 
+/// How long to wait before names are checked again.
+const VERIFY_EVERY: Span = Span::secs(1);
 /// A WAL of this size is copied back even while writers are at work, as SQLite itself would do
 /// after 1,000 pages.
 const CHECKPOINT_BYTES: u64 = 4 << 20;
