@@ -112,6 +112,7 @@ impl Stage {
                     return false;
                 }
             };
+            self.pending = Some(pending.clone());
             let board = &self.boards[at];
             let deadline = Instant::now() + LIMIT;
             let mut ended = None;

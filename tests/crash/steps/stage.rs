@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use foreshadow::cli::demo::harness::{
-    Cluster, Engine, Load, Options, Pace, Program, Tenant, Writers,
+    Cluster, Engine, Load, Options, Pace, PendingMove, Program, Tenant, Writers,
 };
 use io::failpoint::{Action, BOARD_LEN, Board, Step};
 
@@ -66,6 +66,8 @@ pub struct Stage {
     pub dice: Dice,
     pub boards: Vec<Board>,
     writers: Option<Writers>,
+    /// The move that was asked for last to meet a step.
+    pub pending: Option<PendingMove>,
 }
 
 impl Stage {
@@ -116,6 +118,7 @@ impl Stage {
             dice: Dice::of(seed),
             boards,
             writers: Some(writers),
+            pending: None,
         };
         stage.goes_on((0..TENANTS).collect());
         stage
@@ -152,6 +155,7 @@ impl Stage {
         let said = format!("{} stopped", step.name());
         let tenant = self.tenant_for(By::Move).expect("a tenant");
         let owner = self.owner(&tenant);
+        self.pending = None;
         let (at, met) = self.meet(step, Action::Stop, &tenant, owner);
         self.tally.rounds += 1;
         if met {
@@ -162,6 +166,11 @@ impl Stage {
         } else {
             self.boards[at].disarm();
             self.tally.missed.push(said.clone());
+        }
+        // Nobody died, so its end is known; until then nobody knows who the owner will be.
+        if let Some(pending) = self.pending.take() {
+            let ended = self.cluster.finish_move(&pending, LIMIT);
+            ended.unwrap_or_else(|error| panic!("{said}: {error}"));
         }
         self.heal(&said, &tenant);
     }
