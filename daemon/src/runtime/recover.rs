@@ -89,7 +89,7 @@ fn open_generation(
     let paths = ShadowPaths::new(&dir, file_name(&name));
     if remap.points_to(&name).ok()? == Some(generation) {
         drop(remap);
-        if let Some(note) = finish_landing(setup, engine, &name, &paths) {
+        if let Some(note) = finish_landing(setup, &setup.places[place], &name, &paths) {
             landed.push((name.id(), note));
         }
         return None;
@@ -172,13 +172,16 @@ fn settle_landing(
 /// taken for one that another node took over.
 fn finish_landing(
     setup: &Setup,
-    engine: Engine,
+    place: &Place,
     name: &PartitionName,
     paths: &ShadowPaths,
 ) -> Option<Note> {
     let landing = match Shadow::stage(paths) {
         Ok(Stage::Landing { epoch, base }) => {
-            let promoted = Shadow::mark_promoted(paths, epoch)
+            // The exchange first: without its path a promoted copy is nobody's.
+            let exchanged = place.remap().sync_dir(name);
+            let promoted = exchanged
+                .and_then(|()| Shadow::mark_promoted(paths, epoch))
                 .and_then(|()| failpoint::pass(Step::RecoverLanding));
             Some((epoch, base, promoted))
         }
@@ -190,7 +193,11 @@ fn finish_landing(
         Ok(_) | Err(_) => return None,
     };
     // The stop may have come before it was removed, whether or not the landing is news.
-    if engine == Engine::Native
+    let settled = landing
+        .as_ref()
+        .is_none_or(|(_, _, settled)| settled.is_ok());
+    if place.engine() == Engine::Native
+        && settled
         && let Err(error) = paths.drop_wal()
     {
         tracing::debug!(partition = %name, %error, "the -wal of a landed log stays");

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use wal::Lsn;
-use wal::log::{Control, Glance};
+use wal::log::Glance;
 
 use super::source::{Options, Source};
 use super::sqlite::shm::Shm;
@@ -85,8 +84,7 @@ struct Place {
 #[derive(Debug)]
 enum Page {
     Index(#[expect(dead_code, reason = "held, not looked at")] Arc<Shm>),
-    Control(Arc<Control>),
-    Glance(Arc<Glance>),
+    Log(Arc<Glance>),
 }
 
 // SAFETY: the pointers lead into mappings that `pages` keeps alive and that are `Sync`.
@@ -96,38 +94,17 @@ impl Sweeper {
     /// Adds a partition under `key`, as it was left.
     pub fn add(&mut self, key: u32, watch: &Watch) {
         match watch {
-            Watch::Sqlite(watch) => self.add_index(key, &watch.shm, watch.seen.change),
+            Watch::Sqlite(watch) => {
+                let (change, seen) = (watch.shm.change_address(), watch.seen.change.into());
+                self.places.push(Place { change, seen, key });
+                self.pages.push(Page::Index(Arc::clone(&watch.shm)));
+            }
             Watch::Native(watch) => {
-                let page = Page::Glance(Arc::clone(&watch.glance));
-                self.add_log(key, page, watch.seen());
+                let (change, seen) = (std::ptr::null(), watch.seen().0);
+                self.places.push(Place { change, seen, key });
+                self.pages.push(Page::Log(Arc::clone(&watch.glance)));
             }
         }
-    }
-
-    /// Adds a partition that is attached in full.
-    pub fn add_source(&mut self, key: u32, source: &Source) {
-        match source {
-            Source::Sqlite(source) => self.add_index(key, &source.shm, source.mark().change),
-            Source::Native(source) => {
-                let page = Page::Control(Arc::clone(source.control()));
-                self.add_log(key, page, source.lsn());
-            }
-        }
-    }
-
-    fn add_index(&mut self, key: u32, shm: &Arc<Shm>, seen: u32) {
-        let (change, seen) = (shm.change_address(), u64::from(seen));
-        self.places.push(Place { change, seen, key });
-        self.pages.push(Page::Index(Arc::clone(shm)));
-    }
-
-    fn add_log(&mut self, key: u32, page: Page, seen: Lsn) {
-        self.places.push(Place {
-            change: std::ptr::null(),
-            seen: seen.0,
-            key,
-        });
-        self.pages.push(page);
     }
 
     /// Removes what was added under `key`.
@@ -159,8 +136,7 @@ impl Sweeper {
             let now = match page {
                 // SAFETY: the page is the mapping that the address lies in.
                 Page::Index(_) => u64::from(unsafe { &*place.change }.load(Ordering::Acquire)),
-                Page::Control(control) => control.word().lsn.0,
-                Page::Glance(glance) => glance.word().lsn.0,
+                Page::Log(glance) => glance.word().lsn.0,
             };
             if now != place.seen {
                 place.seen = now;
