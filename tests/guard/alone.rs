@@ -91,32 +91,40 @@ fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
     node.start().expect("it starts again");
     let daemon = Pid::from_raw(node.id().expect("it runs") as i32).expect("a process");
     let watching = thread::spawn(move || {
-        let mut void = None;
-        loop {
+        let (mut void, mut ungranted) = (None, 0);
+        let look = || {
+            let at = lease::now();
             let (granted, node) = lease.incarnations();
+            (at, node, granted == node && node != 0)
+        };
+        loop {
+            let (mut at, node, mut is_granted) = look();
             if node != old && void.is_none() {
                 void = Some(lease::now());
                 // However fast it is: writers try while it has not granted anything.
                 kill_process(daemon, Signal::STOP).expect("it runs");
                 thread::sleep(Duration::from_millis(200));
+                (at, _, is_granted) = look();
                 kill_process(daemon, Signal::CONT).expect("it is there");
             }
-            if let Some(void) = void.filter(|_| granted == node && node != 0) {
-                return (void, lease::now());
+            if let Some(void) = void.filter(|_| is_granted) {
+                // It was granted at some time since the look before.
+                return (void, ungranted);
             }
+            ungranted = at;
             thread::sleep(Duration::from_micros(50));
         }
     });
     let node = cluster.node_mut("node-a").expect("there");
     let ready = node.wait_ready(Duration::from_secs(20));
     ready.expect("it serves again");
-    let (void, served) = watching.join().expect("granted again");
+    let (void, ungranted) = watching.join().expect("granted again");
     thread::sleep(Duration::from_millis(300));
     drop(stop);
     let (_, answers) = writing.join().expect("it ends");
     let between = answers
         .iter()
-        .filter(|answer| answer.sent > void && answer.answered < served);
+        .filter(|answer| answer.sent > void && answer.answered < ungranted);
     let mut refused = 0;
     for answer in between {
         answer.is_refused();
@@ -124,7 +132,7 @@ fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
     }
     println!(
         "{refused} writes refused within {} ms",
-        (served - void) / 1_000_000
+        (ungranted - void) / 1_000_000
     );
     assert!(refused > 0, "between the start and the grant");
     let mut before = answers.iter().filter(|answer| answer.answered < void);
