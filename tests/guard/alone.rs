@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use lease::Lease;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::application::Application;
@@ -76,6 +77,36 @@ fn a_stopped_daemon_refuses_writers_and_takes_them_again_when_it_goes_on() {
     assert!(granted == node && node != before, "asked and granted anew");
 }
 
+/// Sees the grant end and come again while the daemon starts: until when it was whole, from when on
+/// it was void, and until when none was given.
+fn watch(lease: &Lease, old: u64, daemon: Pid) -> (u64, u64, u64) {
+    let (mut whole, mut void, mut ungranted) = (0, None, 0);
+    let look = || {
+        let at = lease::now();
+        let (granted, node) = lease.incarnations();
+        (at, node, granted == node && node != 0)
+    };
+    loop {
+        let (mut at, node, mut is_granted) = look();
+        if node == old {
+            whole = at;
+        } else if void.is_none() {
+            void = Some(lease::now());
+            // However fast it is: writers try while it has not granted anything.
+            kill_process(daemon, Signal::STOP).expect("it runs");
+            thread::sleep(Duration::from_millis(200));
+            (at, _, is_granted) = look();
+            kill_process(daemon, Signal::CONT).expect("it is there");
+        }
+        if let Some(void) = void.filter(|_| is_granted) {
+            // It was granted at some time since the look before.
+            return (whole, void, ungranted);
+        }
+        ungranted = at;
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
 #[test]
 fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
     // So large that it takes a while to attach.
@@ -90,33 +121,7 @@ fn a_restarted_daemon_grants_nothing_until_it_serves_again() {
     let node = cluster.node_mut("node-a").expect("there");
     node.start().expect("it starts again");
     let daemon = Pid::from_raw(node.id().expect("it runs") as i32).expect("a process");
-    let watching = thread::spawn(move || {
-        let (mut whole, mut void, mut ungranted) = (0, None, 0);
-        let look = || {
-            let at = lease::now();
-            let (granted, node) = lease.incarnations();
-            (at, node, granted == node && node != 0)
-        };
-        loop {
-            let (mut at, node, mut is_granted) = look();
-            if node == old {
-                whole = at;
-            } else if void.is_none() {
-                void = Some(lease::now());
-                // However fast it is: writers try while it has not granted anything.
-                kill_process(daemon, Signal::STOP).expect("it runs");
-                thread::sleep(Duration::from_millis(200));
-                (at, _, is_granted) = look();
-                kill_process(daemon, Signal::CONT).expect("it is there");
-            }
-            if let Some(void) = void.filter(|_| is_granted) {
-                // It was granted at some time since the look before.
-                return (whole, void, ungranted);
-            }
-            ungranted = at;
-            thread::sleep(Duration::from_micros(50));
-        }
-    });
+    let watching = thread::spawn(move || watch(&lease, old, daemon));
     let node = cluster.node_mut("node-a").expect("there");
     let ready = node.wait_ready(Duration::from_secs(20));
     ready.expect("it serves again");

@@ -121,6 +121,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         io::probe::require_exchange(&engine.dir)?;
     }
     tracing::info!("{probe}");
+    wal::log::recent::Recent::clean();
     let Seat {
         questions,
         orders,

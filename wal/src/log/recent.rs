@@ -21,6 +21,8 @@ use crate::lsn::Lsn;
 
 /// Bytes of the newest groups: what is committed within a millisecond or two.
 const LEN: usize = 256 << 10;
+const DIR: &str = "/dev/shm";
+const PREFIX: &str = "foreshadow-log-";
 
 /// What the sidecar shares with the appender of one log.
 #[derive(Debug)]
@@ -28,9 +30,25 @@ pub struct Recent {
     page: Mapping,
     name: u64,
     control: Arc<Control>,
+    /// Locked while this lives.
+    _file: File,
 }
 
 impl Recent {
+    /// Removes what sidecars left that were killed; for the start of one.
+    pub fn clean() {
+        let entries = std::fs::read_dir(DIR).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let is_ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX));
+            let file = is_ours.then(|| File::open(entry.path()));
+            // One that can't be opened is another user's.
+            if file.is_some_and(|file| file.is_ok_and(|file| file.try_lock().is_ok())) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Shares the newest groups of a log; for the one who tails it.
     pub fn share(control: &Arc<Control>) -> std::io::Result<Recent> {
         forget(control);
@@ -41,6 +59,7 @@ impl Recent {
         options.read(true).write(true).create_new(true);
         options.mode(log.mode() & 0o666);
         let file = options.open(path(name))?;
+        file.try_lock()?;
         // Only root may give it away; others made it for appenders of their own.
         let _ = fchown(&file, Some(log.uid()), Some(log.gid()));
         file.set_len(LEN as u64)?;
@@ -50,6 +69,7 @@ impl Recent {
             page,
             name,
             control: Arc::clone(control),
+            _file: file,
         })
     }
 
@@ -131,7 +151,7 @@ fn place(lsn: Lsn) -> usize {
 }
 
 fn path(name: u64) -> PathBuf {
-    PathBuf::from(format!("/dev/shm/foreshadow-log-{name:016x}"))
+    PathBuf::from(format!("{DIR}/{PREFIX}{name:016x}"))
 }
 
 #[cfg(test)]
@@ -238,6 +258,15 @@ mod tests {
         log.appender = Some(open(&log.dir));
         log.append(b"kept");
         assert_eq!(log.read(at, true).expect("readable"), [b"kept"]);
+    }
+
+    #[test]
+    fn what_a_killed_sidecar_left_goes_and_what_is_in_use_stays() {
+        let log = Log::new();
+        let left = path(log.recent.name ^ 1);
+        File::create(&left).expect("made");
+        Recent::clean();
+        assert!(!left.exists() && path(log.recent.name).exists());
     }
 
     #[test]
