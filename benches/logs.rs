@@ -243,10 +243,13 @@ fn goes_along(appender: Appender, target: &Path) -> Gone {
     }
     let refused = Instant::now();
     drop(appender);
+    let there = Options {
+        create: false,
+        ..options()
+    };
     loop {
-        // A path that leads nowhere yet must not be opened: that would make a log.
-        let opened = target.exists().then(|| Appender::open(target, &options()));
-        if let Some(Ok(appender)) = opened {
+        let opened = Appender::open(target, &there);
+        if let Ok(appender) = opened {
             appender.append(Kind(1), &RECORD).expect("it is served");
             return Gone {
                 appender,

@@ -146,6 +146,16 @@ impl Pair {
         assert_eq!(self.shadow.position(), Some(self.position));
     }
 
+    /// The shadow that is landing, as the next start of a daemon finds it.
+    fn found_after_a_restart(&self) -> Shadow {
+        let opened = Shadow::open(&ShadowPaths::new(&self.path(), "log")).expect("opened");
+        let Opened::Shadow(mut found, Found::Landing { .. }) = opened else {
+            panic!("{opened:?}");
+        };
+        found.settle(self.position).expect("the -wal was synced");
+        *found
+    }
+
     /// The records of the log that landed.
     fn landed(&self) -> Vec<(Lsn, Vec<u8>)> {
         let control = Control::open(&self.path().join("log")).expect("a log");
@@ -243,17 +253,34 @@ fn a_log_of_which_a_power_cut_left_only_its_first_page_is_made_again() {
     pair.shadow.become_log(NEXT).expect("a log");
     let after = fs::read(&path).expect("a log");
     before[..PAGE].copy_from_slice(&after[..PAGE]);
+    // A power cut ends a boot: its identity is another one.
+    before[320] ^= 1;
     fs::write(&path, before).expect("written");
-    let opened = Shadow::open(&ShadowPaths::new(&pair.path(), "log")).expect("opened");
-    let Opened::Shadow(mut found, Found::Landing { .. }) = opened else {
-        panic!("{opened:?}");
-    };
-    found.settle(pair.position).expect("the -wal was synced");
+    let mut found = pair.found_after_a_restart();
     found.become_log(NEXT).expect("a log");
     assert!(
         pair.landed() == pair.written,
         "what was acknowledged is there"
     );
+}
+
+#[test]
+fn a_log_that_may_be_open_is_not_made_again() {
+    let mut pair = Pair::new();
+    pair.shadow.prepare_landing(NEXT).expect("prepared");
+    pair.append(25);
+    pair.follow();
+    pair.shadow.land_sync().expect("synced");
+    pair.shadow.become_log(NEXT).expect("a log");
+    let path = pair.path().join("log");
+    let appender = Appender::open(&path, &Options::default()).expect("served");
+    let before = fs::read(&path).expect("a log");
+    // The daemon was killed after the exchange, before it noted it.
+    let mut found = pair.found_after_a_restart();
+    found.become_log(NEXT).expect("it is one");
+    assert!(fs::read(&path).expect("a log") == before, "nothing changed");
+    appender.append(Kind(1), b"on it goes").expect("appended");
+    assert_eq!(pair.landed().len(), pair.written.len() + 1);
 }
 
 #[test]

@@ -173,17 +173,20 @@ impl Host {
         self.positions_forget(id);
     }
 
-    /// The tombstone at once, so that nobody opens the old copy any more; then, at background
-    /// priority, the reverse shadow: writers that just moved need the processor and the disk more.
+    /// The tombstone once the writers had time to go on, who find the old copy fenced until then;
+    /// then, at background priority, the reverse shadow: writers that just moved need the processor
+    /// and the disk more.
     fn retire_fenced(&mut self, ticket: Ticket, live: Live, position: Position, keep: bool) {
         let keep = keep && self.setup.config.switch.keep_reverse_shadow;
         let (name, place) = (live.name.clone(), live.place);
         let (setup, entry) = (Arc::clone(&self.setup), name.clone());
         let work = move || bury(&setup, place, &entry);
-        self.offload(Where::Disk, work, move |host, buried| match buried {
-            Ok(Ok(())) if keep => host.keep_reverse(ticket, live, position),
-            Ok(buried) => host.handed_over(ticket, name, place, Ok(buried.map(|()| None))),
-            Err(panic) => host.handed_over(ticket, name, place, Err(panic)),
+        self.after_the_pause(move |host| {
+            host.offload(Where::Disk, work, move |host, buried| match buried {
+                Ok(Ok(())) if keep => host.keep_reverse(ticket, live, position),
+                Ok(buried) => host.handed_over(ticket, name, place, Ok(buried.map(|()| None))),
+                Err(panic) => host.handed_over(ticket, name, place, Err(panic)),
+            });
         });
     }
 

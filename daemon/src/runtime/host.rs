@@ -17,8 +17,8 @@ use wal::{PartitionId, PartitionName, Position, Time};
 use super::bells::{BELLS, Bells};
 use super::codecs::Codecs;
 use super::copies::Copies;
-use super::errands;
 use super::grants::Grants;
+use super::later::Later;
 use super::links::{Incoming, LISTENER, Links};
 use super::listen::Door;
 use super::lives::Lives;
@@ -58,6 +58,7 @@ pub struct Host {
     pub codecs: Codecs,
     pub grants: Grants,
     pub bells: Bells,
+    pub later: Later,
     /// When the turn before this one began.
     pub last_turn: Time,
     pub now: Time,
@@ -117,6 +118,7 @@ impl Host {
             setup,
             grants,
             bells: Bells::default(),
+            later: Later::default(),
             brain,
             lives,
             copies,
@@ -150,6 +152,7 @@ impl Host {
         for mail in inbox.try_iter().take(MAIL_PER_TURN) {
             self.take_mail(ring, mail);
         }
+        self.do_what_waited();
         self.sweep_lives();
         self.arm_bells(ring);
         self.tend_copies();
@@ -195,6 +198,7 @@ impl Host {
             self.links.deadline(),
             self.lives.deadline(),
             self.copies.deadline(),
+            self.later.deadline(),
             door,
         ]
         .into_iter()
@@ -379,14 +383,7 @@ impl Host {
             }
             Effect::SendHashes { link, partition } => self.send_hashes(link, partition),
             Effect::Record { ticket, note } => self.record(ticket, note),
-            Effect::Coordinate { ticket, request } => {
-                let Some(name) = self.name_of(ticket.partition) else {
-                    return;
-                };
-                self.grants.asks_the_coordinator(ticket.partition, &request);
-                let (desk, node) = (&self.setup.desk, self.setup.config.node.id);
-                errands::run(desk, node, &self.mailbox, ticket, name, request);
-            }
+            Effect::Coordinate { ticket, request } => self.coordinate(ticket, request),
             Effect::Route { partition } => self.route(partition),
             Effect::Reply { asked, reply } => self.reply(asked, reply),
             Effect::Publish { notice } => self.publish(notice),

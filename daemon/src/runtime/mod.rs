@@ -42,6 +42,7 @@ pub mod grants;
 pub mod greet;
 pub mod host;
 pub mod journal;
+pub mod later;
 pub mod leases;
 pub mod links;
 pub mod listen;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use wal::{PartitionId, PartitionName};
 
-use super::greet;
 use super::host::Host;
 use super::lives::failure_of;
 use super::mail::Mail;
 use super::pools::Where;
+use super::{errands, greet};
 use crate::control::routing;
-use crate::effect::Note;
+use crate::effect::{Note, Request};
 use crate::event::{Event, LinkId, Outcome, Ticket};
 use io::failpoint::{self, Step};
 
@@ -52,8 +52,32 @@ impl Host {
         });
     }
 
-    /// Writes a line of the switch journal.
+    /// Asks the coordinator; to tell it of a switchover that happened can wait.
+    pub fn coordinate(&mut self, ticket: Ticket, request: Request) {
+        self.grants.asks_the_coordinator(ticket.partition, &request);
+        let ask = move |host: &mut Host| {
+            if let Some(name) = host.name_of(ticket.partition) {
+                let (desk, node) = (&host.setup.desk, host.setup.config.node.id);
+                errands::run(desk, node, &host.mailbox, ticket, name, request);
+            }
+        };
+        match request {
+            Request::Pass { .. } => self.after_the_pause(ask),
+            _ => ask(self),
+        }
+    }
+
+    /// Writes a line of the switch journal; what a pause ended with can wait.
     pub fn record(&mut self, ticket: Ticket, note: Note) {
+        match note {
+            Note::Released { .. } | Note::Landed { .. } => {
+                self.after_the_pause(move |host| host.write_note(ticket, note));
+            }
+            _ => self.write_note(ticket, note),
+        }
+    }
+
+    fn write_note(&mut self, ticket: Ticket, note: Note) {
         let setup = Arc::clone(&self.setup);
         let work = move || {
             setup.notes.record(ticket.partition, note)?;

@@ -17,7 +17,8 @@ class Error(ctypes.Structure):
 class Options(ctypes.Structure):
     _fields_ = [("size", ctypes.c_uint32), ("segment_bytes", ctypes.c_uint32),
                 ("groups_in_flight", ctypes.c_uint32), ("mirror_timeout_ms", ctypes.c_uint32),
-                ("id", ctypes.c_uint64)]
+                ("id", ctypes.c_uint64), ("must_exist", ctypes.c_uint32),
+                ("zero", ctypes.c_uint32)]
 
 
 class Record(ctypes.Structure):
@@ -51,9 +52,9 @@ class Library:
 class Log:
     """A log that is open for appending; use it in a `with`."""
 
-    def __init__(self, library, path, segment_bytes=0, partition=0):
+    def __init__(self, library, path, segment_bytes=0, partition=0, must_exist=False):
         self.library, self.log = library, ctypes.c_void_p()
-        options = Options(ctypes.sizeof(Options), segment_bytes, 0, 0, partition)
+        options = Options(ctypes.sizeof(Options), segment_bytes, 0, 0, partition, must_exist, 0)
         library.call("foreshadow_log_open", path.encode(), ctypes.byref(options),
                      ctypes.byref(self.log))
 

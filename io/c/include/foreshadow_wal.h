@@ -52,6 +52,8 @@ typedef struct foreshadow_options {
     uint32_t groups_in_flight;  /* 0: 2 */
     uint32_t mirror_timeout_ms; /* 0: an append returns when it is durable here */
     uint64_t id;                /* partition id, counts when the log is made */
+    uint32_t must_exist;        /* 1: fails where there is no log, instead of making one */
+    uint32_t zero;              /* 0, for later versions */
 } foreshadow_options;
 
 typedef struct foreshadow_record {
@@ -64,7 +66,8 @@ typedef struct foreshadow_record {
 typedef struct foreshadow_log foreshadow_log;
 typedef struct foreshadow_scan foreshadow_scan;
 
-/* Opens the log at a path, or makes it. options may be NULL. */
+/* Opens the log at a path, or makes it. options may be NULL. Where a log is to arrive from another
+ * node, set must_exist: an empty log made in its place would be in its way. */
 int32_t foreshadow_log_open(const char *path, const foreshadow_options *options,
                             foreshadow_log **log, foreshadow_error *error);
 

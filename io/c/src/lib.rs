@@ -25,6 +25,8 @@ pub struct OptionsIn {
     groups_in_flight: u32,
     mirror_timeout_ms: u32,
     id: u64,
+    must_exist: u32,
+    zero: u32,
 }
 
 /// `foreshadow_record`.
@@ -70,8 +72,12 @@ fn options(given: OptionsIn) -> Result<Options, Status> {
         let reason = "options.size is not sizeof(foreshadow_options) of this library";
         return Err(Status::argument(reason));
     }
+    if given.zero != 0 {
+        return Err(Status::argument("options.zero is not 0"));
+    }
     let mut options = Options {
         id: PartitionId(given.id),
+        create: given.must_exist == 0,
         ..Options::default()
     };
     if given.segment_bytes != 0 {

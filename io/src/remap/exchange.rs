@@ -124,13 +124,29 @@ impl Remap {
         Ok(removed)
     }
 
-    /// One renameat2(2) between a fresh symlink and the live path.
+    /// Makes the link that [`Remap::exchange`] will put in place, so that in a pause it need not wait
+    /// for the file system's journal. One that is not used is replaced or cleaned away later.
+    pub fn prepare(&self, name: &PartitionName, generation: Generation) -> Result<()> {
+        self.link(&self.live_path(name)?, name, generation)
+            .map(drop)
+    }
+
+    /// The temporary link to a generation; made unless it is there.
+    fn link(&self, live: &Path, name: &PartitionName, generation: Generation) -> Result<PathBuf> {
+        let temp = self.temp_path(live, name);
+        let text = self.link_text(live, generation, name);
+        if std::fs::read_link(&temp).is_ok_and(|found| found == text) {
+            return Ok(temp);
+        }
+        drop_temp(&temp)?;
+        std::os::unix::fs::symlink(&text, &temp).map_err(|e| Error::at("symlink", &temp, e))?;
+        Ok(temp)
+    }
+
+    /// One renameat2(2) between the temporary link and the live path.
     fn swap(&self, name: &PartitionName, generation: Generation, how: u32) -> Result<()> {
         let live = self.live_path(name)?;
-        let temp = self.temp_path(&live, name);
-        drop_temp(&temp)?;
-        let text = self.link_text(&live, generation, name);
-        std::os::unix::fs::symlink(&text, &temp).map_err(|e| Error::at("symlink", &temp, e))?;
+        let temp = self.link(&live, name, generation)?;
         failpoint::pass(Step::RemapLinked)?;
         if let Err(error) = rename(&temp, &live, how) {
             drop_temp(&temp)?;

@@ -53,6 +53,33 @@ fn the_first_exchange_creates_and_the_next_replaces() {
 }
 
 #[test]
+fn a_link_that_was_prepared_is_used_or_replaced() {
+    let mut place = place();
+    let db = name("a.db");
+    let one = generation(&mut place.remap, &db, "one");
+    let two = generation(&mut place.remap, &db, "two");
+    let inode = |place: &Place, of: &str| {
+        let path = place.dir.path().join("live").join(of);
+        std::os::unix::fs::MetadataExt::ino(&path.symlink_metadata().expect("a link"))
+    };
+    place.remap.prepare(&db, one).expect("prepare");
+    place.remap.prepare(&db, one).expect("again");
+    assert_eq!(place.remap.target(&db).expect("target"), Target::Nothing);
+    let prepared = inode(&place, ".foreshadow-remap-a.db");
+    place.remap.exchange(&db, one).expect("exchange");
+    assert_eq!(inode(&place, "a.db"), prepared, "the link made before");
+    place
+        .remap
+        .prepare(&db, one)
+        .expect("of a landing given up");
+    place.remap.exchange(&db, two).expect("exchange");
+    assert_eq!(live_text(&place, "a.db"), "two");
+    place.remap.prepare(&db, one).expect("of another");
+    assert_eq!(place.remap.clean_all().expect("clean"), 1);
+    assert_eq!(live_text(&place, "a.db"), "two");
+}
+
+#[test]
 fn an_exchange_may_be_repeated() {
     let mut place = place();
     let db = name("a.db");

@@ -18,6 +18,7 @@ mod queue;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use super::control::{self, Control, Creation, Word};
 use super::error::{Error, Result};
 use super::group::Kind;
 use super::recent::Shared;
-use super::saved::{Ownership, Run};
+use super::saved::{self, Ownership, Run};
 use super::segment::{Layout, Writers};
 use super::{BLOCK, mirror};
 use crate::ids::PartitionId;
@@ -60,6 +61,9 @@ pub struct Options {
     /// Groups written at the same time, 1 to 64. More than one hides the wait for a processor on a
     /// busy machine; with many, groups are small and writes many.
     pub groups_in_flight: u32,
+    /// Make the log if there is none. Without it an open fails where nothing is: an application
+    /// that waits for its log to arrive at another node must not make an empty one in its place.
+    pub create: bool,
 }
 
 impl Default for Options {
@@ -69,6 +73,7 @@ impl Default for Options {
             segment_bytes: 4 << 20,
             durability: Durability::Local,
             groups_in_flight: 2,
+            create: true,
         }
     }
 }
@@ -103,9 +108,14 @@ impl Opened {
 }
 
 impl Appender {
-    /// Opens the log at `path`, through symlinks, or makes it. A log that is sealed is refused.
+    /// Opens the log at `path`, through symlinks, or makes it ([`Options::create`]). A log that is
+    /// sealed is refused.
     pub fn open(path: &Path, options: &Options) -> Result<Appender> {
         let path = resolve(path);
+        if !options.create {
+            std::fs::metadata(&path).map_err(|error| Error::system("open", &path, &error))?;
+        }
+        refuse_sealed(&path)?;
         let lock = take_lock(&control::beside(&path, LOCK))?;
         if !path.exists() {
             create(&path, options)?;
@@ -227,6 +237,25 @@ fn sealed(ownership: &Ownership, word: Word) -> Error {
     }
 }
 
+/// Fails if the log is sealed for good. Whoever looks again and again whether a log that moves is
+/// there yet meets its tombstone, and shall not lock and wake it each time.
+fn refuse_sealed(path: &Path) -> Result<()> {
+    let mut page = [0; BLOCK];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut page, 0));
+    // What is not a log, or not there, is told by those who open it.
+    if read.is_err() || control::read_fixed(&page, path).is_err() {
+        return Ok(());
+    }
+    let block = |at: usize| *page[at..].first_chunk().expect("within the page");
+    match saved::newest::<Ownership>(block) {
+        Some(ownership) if ownership.sealed => {
+            let (epoch, at) = (ownership.epoch, ownership.lsn);
+            Err(Error::Sealed { epoch, at })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What `path` leads to, also where a symlink leads to a log that is yet to be made.
 fn resolve(path: &Path) -> PathBuf {
     let made = || {
@@ -284,6 +313,12 @@ fn create(path: &Path, options: &Options) -> Result<()> {
 
 /// Begins a new run at `lsn`: what earlier ones left behind from there on does not count.
 fn begin_run(control: &Control, ownership: &Ownership, lsn: Lsn) -> Result<Run> {
+    let run = control.saved::<Run>()?;
+    let fits = run.epoch == ownership.epoch && [run.began, run.lsn] == [lsn; 2];
+    // Taken in any case: it is not unused any more.
+    if control.take_unused(run.run) && fits {
+        return Ok(run);
+    }
     control.save(|run: &mut Run| {
         run.number += 1;
         run.run += 1;

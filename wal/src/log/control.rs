@@ -6,19 +6,18 @@
 //! and of this very file; otherwise whoever opens the log first finds its end again.
 
 mod glance;
+mod head;
 mod live;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use map::Mapping;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Error, Result};
-use super::group::{u32_at, u64_at};
 use super::saved::{self, Block, Ownership, Run};
 use super::segment::Layout;
 use super::{BLOCK, recover};
@@ -26,6 +25,9 @@ use crate::ids::PartitionId;
 use crate::lsn::{Epoch, Lsn};
 
 pub use glance::Glance;
+use head::identity;
+pub(super) use head::read_fixed;
+pub use head::{Creation, is_awake, is_log};
 pub use live::boottime;
 
 /// Beside the log, locked by the one who tails.
@@ -37,8 +39,6 @@ pub const SEGMENT_BYTES: std::ops::RangeInclusive<u32> = 64 << 10..=1 << 30;
 
 /// How long another process may take to find the end of a log.
 const AWAKEN_MAX: Duration = Duration::from_secs(30);
-const MAGIC: [u8; 8] = *b"FSHCTRL\n";
-const FIXED_LEN: usize = 28;
 const WORD: usize = 64;
 const IDENTITY: usize = 320;
 
@@ -77,58 +77,6 @@ impl Word {
             frozen: word >> 46 & 1 == 1,
             lsn: Lsn((word & ((1 << 46) - 1)) << 3),
         }
-    }
-}
-
-/// What a new log is made with.
-#[derive(Clone, Copy, Debug)]
-pub struct Creation {
-    pub id: PartitionId,
-    pub segment_bytes: u32,
-    pub epoch: Epoch,
-    /// The oldest group that is kept; a new log begins at [`BLOCK`].
-    pub first: Lsn,
-    /// Where the log ends.
-    pub lsn: Lsn,
-    /// A copy is sealed until it is granted: nobody can append to it.
-    pub sealed: bool,
-}
-
-impl Creation {
-    /// The first control page; a log's file begins with it.
-    pub fn page(&self) -> Vec<u8> {
-        let run = Run {
-            number: 1,
-            run: 0,
-            epoch: self.epoch,
-            began: self.lsn,
-            lsn: self.lsn,
-            first: self.first,
-        };
-        let ownership = Ownership {
-            number: 1,
-            epoch: self.epoch,
-            sealed: self.sealed,
-            lsn: self.lsn,
-        };
-        let mut page = vec![0; BLOCK];
-        fixed(self.id, self.segment_bytes, &mut page);
-        page[run.place()..][..saved::LEN].copy_from_slice(&run.encode());
-        page[ownership.place()..][..saved::LEN].copy_from_slice(&ownership.encode());
-        let word = Word::new(self.epoch, self.sealed, self.lsn).encode();
-        page[WORD..WORD + 8].copy_from_slice(&word.to_le_bytes());
-        page
-    }
-}
-
-impl Creation {
-    /// The first control page of a log in this very file: its end is known, so whoever opens it
-    /// before the machine goes down does not look for it.
-    pub fn page_of(&self, file: &File) -> std::io::Result<Vec<u8>> {
-        let mut page = self.page();
-        page[live::DURABLE..][..8].copy_from_slice(&self.lsn.0.to_le_bytes());
-        page[IDENTITY..][..8].copy_from_slice(&identity(file)?.to_le_bytes());
-        Ok(page)
     }
 }
 
@@ -194,7 +142,9 @@ impl Control {
             },
             Some(_) => failed(error),
         })?;
-        let (id, segment_bytes) = read_fixed(&page, &path)?;
+        let mut bytes = [0; BLOCK];
+        page.copy_out(0, &mut bytes);
+        let (id, segment_bytes) = read_fixed(&bytes, &path)?;
         let identity = identity(&file).map_err(failed)?;
         let control = Control {
             page,
@@ -372,10 +322,9 @@ impl Control {
         let read = |at: usize| {
             let mut bytes = [0; saved::LEN];
             self.page.copy_out(at, &mut bytes);
-            B::decode(&bytes)
+            bytes
         };
-        let blocks = B::AT.map(read).into_iter().flatten();
-        blocks.max_by_key(B::number).ok_or_else(|| Error::NotALog {
+        saved::newest(read).ok_or_else(|| Error::NotALog {
             path: self.path.clone(),
             why: "no saved state of the log is whole; take a shadow",
         })
@@ -421,12 +370,6 @@ impl Drop for Unlock<'_> {
     }
 }
 
-/// Whether a file begins as the control page of a log does.
-pub fn is_log(file: &File) -> bool {
-    let mut magic = [0; MAGIC.len()];
-    file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC
-}
-
 /// `path` with more at the end of its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -438,58 +381,4 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 fn sync_name(path: &Path) -> std::io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// This boot and this very file: a copy, and a page from before a power cut, have another.
-fn identity(file: &File) -> std::io::Result<u64> {
-    static BOOT: OnceLock<Vec<u8>> = OnceLock::new();
-    let boot = match BOOT.get() {
-        Some(boot) => boot,
-        None => {
-            let read = std::fs::read("/proc/sys/kernel/random/boot_id")?;
-            BOOT.get_or_init(|| read)
-        }
-    };
-    let meta = file.metadata()?;
-    let place = [meta.dev().to_le_bytes(), meta.ino().to_le_bytes()].concat();
-    Ok(xxh3_64(&[&boot[..], &place].concat()).max(1))
-}
-
-fn fixed(id: PartitionId, segment_bytes: u32, page: &mut [u8]) {
-    page[..8].copy_from_slice(&MAGIC);
-    page[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    page[12..16].copy_from_slice(&segment_bytes.to_le_bytes());
-    page[16..24].copy_from_slice(&id.0.to_le_bytes());
-    let crc = crc32fast::hash(&page[..24]);
-    page[24..FIXED_LEN].copy_from_slice(&crc.to_le_bytes());
-}
-
-fn read_fixed(page: &Mapping, path: &Path) -> Result<(PartitionId, u32)> {
-    let wrong = |why| Error::NotALog {
-        path: path.to_owned(),
-        why,
-    };
-    let mut bytes = [0; FIXED_LEN];
-    page.copy_out(0, &mut bytes);
-    if bytes[..8] != MAGIC {
-        return Err(wrong("it does not begin as a control page does"));
-    }
-    let found = u32_at(&bytes, 8);
-    if found != VERSION {
-        return Err(Error::Version {
-            path: path.to_owned(),
-            found,
-            known: VERSION,
-        });
-    }
-    if u32_at(&bytes, 24) != crc32fast::hash(&bytes[..24]) {
-        return Err(wrong("the head of the control page is damaged"));
-    }
-    let segment_bytes = u32_at(&bytes, 12);
-    if !SEGMENT_BYTES.contains(&segment_bytes) || !segment_bytes.is_multiple_of(BLOCK as u32) {
-        return Err(wrong(
-            "the segment length in the control page is impossible",
-        ));
-    }
-    Ok((PartitionId(u64_at(&bytes, 16)), segment_bytes))
 }

@@ -32,7 +32,7 @@ pub mod scanner;
 pub mod segment;
 
 pub use appender::{Appender, Durability, Options};
-pub use control::{Control, Glance, Word, is_log};
+pub use control::{Control, Glance, Word, is_awake, is_log};
 pub use error::{Error, Result};
 pub use group::{Kind, Record};
 pub use scanner::Scanner;

@@ -51,6 +51,12 @@ pub trait Block: Sized + Copy {
     }
 }
 
+/// The newest block that is whole, of the two places that `read` is asked for.
+pub fn newest<B: Block>(read: impl Fn(usize) -> [u8; LEN]) -> Option<B> {
+    let blocks = B::AT.map(|at| B::decode(&read(at))).into_iter().flatten();
+    blocks.max_by_key(B::number)
+}
+
 /// Which opening of the log writes it, and from where; the appender's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Run {

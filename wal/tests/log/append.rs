@@ -1,11 +1,14 @@
 //! What is appended is read, in order, once, by whoever asks, across segments and openings.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use foreshadow_wal::Lsn;
+use foreshadow_wal::log::control::Creation;
+use foreshadow_wal::log::saved::Run;
 use foreshadow_wal::log::{Appender, Control, Durability, Error, Kind, Options, Scanner};
+use foreshadow_wal::{Epoch, Lsn};
 use tempfile::tempdir;
 
 use crate::support::{
@@ -243,4 +246,83 @@ fn a_mirrored_append_returns_when_the_mirror_has_it_and_says_when_it_has_not() {
     });
     let records = read_dir(dir.path()).expect("readable");
     assert_eq!(records.len(), 101, "what was not confirmed is durable here");
+}
+
+#[test]
+fn an_open_of_what_must_exist_makes_nothing() {
+    let dir = tempdir().expect("a directory");
+    let only = Options {
+        create: false,
+        ..options()
+    };
+    let missing = Appender::open(&log(dir.path()), &only).expect_err("nothing is there");
+    assert!(missing.to_string().contains("No such file"), "{missing}");
+    let left = std::fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!(left, 0, "not even a lock");
+    drop(open(dir.path()));
+    Appender::open(&log(dir.path()), &only).expect("it is there now");
+}
+
+#[test]
+fn a_sealed_log_is_refused_without_a_trace() {
+    let dir = tempdir().expect("a directory");
+    let creation = Creation {
+        id: options().id,
+        segment_bytes: SEGMENT,
+        epoch: Epoch(9),
+        first: Lsn(4096),
+        lsn: Lsn(4096),
+        sealed: true,
+    };
+    Control::create(&log(dir.path()), creation).expect("a tombstone");
+    let before = std::fs::read(log(dir.path())).expect("a file");
+    let refused = Appender::open(&log(dir.path()), &options()).expect_err("it is sealed");
+    let is_told = matches!(
+        refused,
+        Error::Sealed {
+            epoch: Epoch(9),
+            at: Lsn(4096)
+        }
+    );
+    assert!(is_told, "{refused}");
+    assert_eq!(std::fs::read(log(dir.path())).expect("a file"), before);
+    let left = std::fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!(left, 1, "no lock beside it");
+}
+
+/// The run of the newest saved block, and how many were saved.
+fn run(dir: &Path) -> (u32, u64) {
+    let control = Control::open(&log(dir)).expect("a log");
+    let run = control.saved::<Run>().expect("a run");
+    (run.run, run.number)
+}
+
+#[test]
+fn only_the_first_open_finds_its_run_begun() {
+    let dir = tempdir().expect("a directory");
+    let first = open(dir.path());
+    assert_eq!(run(dir.path()), (1, 1), "as it was made");
+    drop(first);
+    drop(open(dir.path()));
+    assert_eq!(run(dir.path()), (2, 2), "though nothing was appended");
+    drop(open(dir.path()));
+    assert_eq!(run(dir.path()), (3, 3));
+}
+
+#[test]
+fn a_run_is_not_taken_over_from_another_boot_or_file() {
+    let dir = tempdir().expect("a directory");
+    let creation = Creation {
+        id: options().id,
+        segment_bytes: SEGMENT,
+        epoch: Epoch(1),
+        first: Lsn(4096),
+        lsn: Lsn(4096),
+        sealed: false,
+    };
+    Control::create(&log(dir.path()), creation).expect("a log");
+    let other = tempdir().expect("a directory");
+    let moved = copy(dir.path(), other.path());
+    drop(open(&moved));
+    assert_eq!(run(&moved).0, 2, "who knows who wrote under the first");
 }

@@ -32,7 +32,10 @@ impl Host {
             check_path(&setup.places[place], &name)?;
             let database = setup.places[place].remap().path(generation, &name);
             grants::prepare(&setup, place, id, epoch, &database);
-            shadow.prepare_landing(epoch).map(|()| Outcome::Nothing)
+            shadow.prepare_landing(epoch)?;
+            // Repeated by the exchange itself, which tells what is wrong.
+            let _ = setup.places[place].remap().prepare(&name, generation);
+            Ok(Outcome::Nothing)
         });
     }
 
@@ -54,7 +57,10 @@ impl Host {
                 Err(panic) => Err(Failure::Refused(panic)),
             };
             if let Ok(Outcome::Durable(position)) = result {
-                host.attach_ahead(id, Epoch(ticket.number), position);
+                // The source fences meanwhile; its part is the longer one.
+                host.after_this_turn(move |host| {
+                    host.attach_ahead(id, Epoch(ticket.number), position);
+                });
             }
             host.done(ticket, result);
         });
@@ -100,7 +106,9 @@ impl Host {
             };
             host.became_log(id, generation);
             let landed = Landed { hashes, extent };
-            host.attach_landed(id, generation, path, options, landed);
+            host.after_the_pause(move |host| {
+                host.attach_landed(id, generation, path, options, landed);
+            });
         });
     }
 
@@ -208,10 +216,13 @@ impl Host {
                 Engine::Native => paths.drop_wal(),
             }
         };
-        self.offload(Where::Disk, settle, move |_, settled| {
-            if let Ok(Err(error)) = settled {
-                tracing::warn!(%error, "the landing is not yet durable; the next start repeats it");
-            }
+        self.after_the_pause(move |host| {
+            host.offload(Where::Disk, settle, move |_, settled| {
+                if let Ok(Err(error)) = settled {
+                    let next = "the landing is not yet durable; the next start repeats it";
+                    tracing::warn!(%error, "{next}");
+                }
+            });
         });
     }
 }

@@ -3,8 +3,8 @@
 //! The -wal of the shadow means nothing to a log, so what it holds is copied into the file, and
 //! page 1, which of an image says what the log is, becomes the control page. All of it happens in
 //! the new generation before the path is exchanged, and may be repeated: only a log that was
-//! appended to is left alone, since it was whole and durable before anybody could. The -wal was
-//! synced before, so a landing that is given up reads on through it.
+//! appended to, or may be open, is left alone, since it was whole before anybody could. The -wal
+//! was synced before, so a landing that is given up reads on through it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -82,7 +82,7 @@ impl LogTask {
     /// since the landing was prepared.
     pub fn run(self) -> Result<Lsn> {
         let (path, wal) = (&self.paths.database, &self.paths.wal);
-        if let Some(end) = self.appended_up_to()? {
+        if let Some(end) = self.made_up_to()? {
             return Ok(end);
         }
         let mut image = vec![0; PAGE];
@@ -105,12 +105,15 @@ impl LogTask {
         (self.creation.first, self.creation.lsn)
     }
 
-    /// Where the file ends if it is this log already and was appended to. One that ends where it
-    /// was made is made again: of what was written then, a crash may have left page 1 alone.
-    fn appended_up_to(&self) -> Result<Option<Lsn>> {
+    /// Where the file ends if it is this log already: appended to, or made since the machine was
+    /// started, when somebody may have it open. One that ends where it was made before that is made
+    /// again: of what was written then, a power cut may have left page 1 alone.
+    fn made_up_to(&self) -> Result<Option<Lsn>> {
         if !wal::log::is_log(&self.database) {
             return Ok(None);
         }
+        let awake = wal::log::is_awake(&self.database);
+        let awake = awake.map_err(|error| Error::at("look at", &self.paths.database, error))?;
         let control = match Control::open(&self.paths.database).map_err(Error::from) {
             Ok(control) => control,
             Err(error) if error.kind() == Kind::Corrupt => return Ok(None),
@@ -119,6 +122,16 @@ impl LogTask {
         let is_ours = control.saved::<Ownership>()?.epoch >= self.creation.epoch;
         let end = control.word().lsn;
         // One that ends earlier was made for a landing that took more since.
-        Ok((is_ours && end > self.creation.lsn).then_some(end))
+        if !is_ours || end < self.creation.lsn {
+            return Ok(None);
+        }
+        if end == self.creation.lsn {
+            if !awake {
+                return Ok(None);
+            }
+            // Page 1 was written last; the sync may not have been.
+            durable::sync_data(&self.database, &self.paths.database)?;
+        }
+        Ok(Some(end))
     }
 }

@@ -24,11 +24,12 @@ const SHIPPED: usize = 384;
 const MIRRORED: usize = 392;
 const HOLD: usize = 400;
 const RECENT: usize = 408;
+pub(super) const UNUSED_RUN: usize = 416;
 
 impl Control {
     /// What an earlier boot left: nobody waits, nothing is shipped, no lease is granted.
     pub(super) fn forget_live(&self, durable: Lsn) {
-        for at in [SHIPPED, MIRRORED, HOLD, RECENT, LEASE] {
+        for at in [SHIPPED, MIRRORED, HOLD, RECENT, UNUSED_RUN, LEASE] {
             self.page.store_long(at, 0);
         }
         for at in [BELL_WAITING, MIRROR_WAITING, FREEZE_WAITING] {
@@ -168,6 +169,12 @@ impl Control {
 
     pub(in crate::log) fn set_recent(&self, name: u64) {
         self.page.store_long(RECENT, name);
+    }
+
+    /// Takes the run that the log was made with, which nobody used before: nothing was left behind
+    /// by it, so it need not be told from an earlier one by another sync.
+    pub(in crate::log) fn take_unused(&self, run: u32) -> bool {
+        run > 0 && self.page.exchange_long(UNUSED_RUN, run.into(), 0).is_ok()
     }
 
     /// Until when ([`boottime`]) writers may acknowledge; 0 means for ever.
