@@ -124,8 +124,8 @@ impl Remap {
         Ok(removed)
     }
 
-    /// Makes the link that [`Remap::exchange`] will put in place, so that in a pause it need not wait
-    /// for the file system's journal. One that is not used is replaced or cleaned away later.
+    /// Makes the link that [`Remap::exchange`] will put in place, so that in a pause it need not
+    /// wait for the file system's journal. One that is not used is replaced or cleaned away later.
     pub fn prepare(&self, name: &PartitionName, generation: Generation) -> Result<()> {
         self.link(&self.live_path(name)?, name, generation)
             .map(drop)
