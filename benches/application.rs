@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::time::Duration;
 
+use foreshadow::cli::demo::engine::Engine;
 use foreshadow::cli::demo::harness::Process;
+use foreshadow::cli::demo::plan::{CreatePlan, DatabasePlan};
 use rusqlite::Connection;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -122,12 +124,19 @@ pub fn now_ns() -> u64 {
 /// Makes a database of the demo's schema, in WAL mode, prepared and closed.
 pub fn create(path: &Path, accounts: u64) {
     let stage = path.with_extension("stage");
-    let plan = serde_json::json!({
-        "stage": stage,
-        "databases": [{ "path": path, "page_size": 4096, "accounts": accounts }],
-    });
+    let database = DatabasePlan {
+        path: path.to_owned(),
+        page_size: 4096,
+        accounts,
+    };
+    let plan = CreatePlan {
+        engine: Engine::Sqlite,
+        stage: stage.clone(),
+        databases: vec![database],
+    };
     let told = path.with_extension("create");
-    fs::write(&told, plan.to_string()).expect("a plan can be written");
+    let plan = serde_json::to_vec(&plan).expect("a plan is JSON");
+    fs::write(&told, plan).expect("a plan can be written");
     let mut command = std::process::Command::new(BINARY);
     let status = command.args(["demo", "create"]).arg(&told).status();
     assert!(status.expect("the binary runs").success(), "demo create");

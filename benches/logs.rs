@@ -303,9 +303,10 @@ fn rest(report: &mut Report, stage: &Stage, logs: usize) {
             (status["owned"].as_u64()? == count as u64).then_some(())
         });
         sleep(COOL);
-        let (begun, before) = (Instant::now(), cluster.nodes[0].cpu_seconds());
+        let node = &cluster.nodes[0];
+        let (begun, before) = (Instant::now(), node.threads_cpu_seconds());
         sleep(IDLE);
-        let spent = cluster.nodes[0].cpu_seconds() - before;
+        let spent = node.threads_cpu_seconds() - before;
         *share = spent / begun.elapsed().as_secs_f64() * 100.0;
         cluster.stop().expect("the daemon ends");
     }

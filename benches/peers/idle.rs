@@ -77,7 +77,10 @@ fn of_ours(scene: &Scene<'_>, seed: &Path, count: usize) -> Result<Idle, Error> 
         Ok((shadowed(&cluster) == count).then_some(()))
     })?;
     std::thread::sleep(COOL_OURS);
-    let spent = |cluster: &Cluster| (cluster.nodes[0].cpu_seconds(), cluster.cpu_seconds());
+    let spent = |cluster: &Cluster| {
+        let each = cluster.nodes.iter().map(Node::threads_cpu_seconds);
+        (cluster.nodes[0].threads_cpu_seconds(), each.sum::<f64>())
+    };
     let (begun, before) = (Instant::now(), spent(&cluster));
     std::thread::sleep(WATCHED);
     let (seconds, after) = (begun.elapsed().as_secs_f64(), spent(&cluster));
@@ -110,10 +113,10 @@ fn of_litestream(scene: &Scene<'_>, seed: &Path, count: usize) -> Result<Idle, E
     })?;
     std::thread::sleep(COOL_LITESTREAM);
     let process = litestream.process();
-    let (begun, before) = (Instant::now(), process.cpu_seconds());
+    let (begun, before) = (Instant::now(), process.threads_cpu_seconds());
     std::thread::sleep(WATCHED);
     let seconds = begun.elapsed().as_secs_f64();
-    let core_percent = (process.cpu_seconds() - before) / seconds * 100.0;
+    let core_percent = (process.threads_cpu_seconds() - before) / seconds * 100.0;
     let idle = Idle {
         core_percent,
         both_percent: core_percent,

@@ -218,6 +218,13 @@ impl Node {
         self.cpu_before + self.process.as_ref().map_or(0.0, Process::cpu_seconds)
     }
 
+    /// Of this incarnation, while it is at rest: [`Process::threads_cpu_seconds`].
+    pub fn threads_cpu_seconds(&self) -> f64 {
+        self.process
+            .as_ref()
+            .map_or(0.0, Process::threads_cpu_seconds)
+    }
+
     /// Bytes sent to peers by all incarnations, as far as was ever seen.
     pub fn bytes_out(&mut self) -> u64 {
         if let Ok(Value::Array(peers)) = self.get("/v1/peers") {
