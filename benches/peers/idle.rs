@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use foreshadow::cli::demo::harness::{Cluster, Error};
+use foreshadow::cli::demo::harness::{Cluster, Error, Node};
 use serde_json::Value;
 
 use crate::litestream::{Litestream, Tuning};
