@@ -142,9 +142,9 @@ impl Idle {
     fn watch(cluster: &Cluster) -> Idle {
         let node = &cluster.nodes[0];
         let pid = node.id().expect("the daemon runs");
-        let (begun, before) = (Instant::now(), node.threads_cpu_seconds());
+        let (begun, before) = (Instant::now(), node.threads());
         std::thread::sleep(IDLE);
-        let spent = node.threads_cpu_seconds() - before;
+        let spent = node.threads().seconds_since(&before);
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         Idle {
             core_percent: spent / begun.elapsed().as_secs_f64() * 100.0,

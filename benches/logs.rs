@@ -304,9 +304,9 @@ fn rest(report: &mut Report, stage: &Stage, logs: usize) {
         });
         sleep(COOL);
         let node = &cluster.nodes[0];
-        let (begun, before) = (Instant::now(), node.threads_cpu_seconds());
+        let (begun, before) = (Instant::now(), node.threads());
         sleep(IDLE);
-        let spent = node.threads_cpu_seconds() - before;
+        let spent = node.threads().seconds_since(&before);
         *share = spent / begun.elapsed().as_secs_f64() * 100.0;
         cluster.stop().expect("the daemon ends");
     }

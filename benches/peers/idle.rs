@@ -77,19 +77,20 @@ fn of_ours(scene: &Scene<'_>, seed: &Path, count: usize) -> Result<Idle, Error> 
         Ok((shadowed(&cluster) == count).then_some(()))
     })?;
     std::thread::sleep(COOL_OURS);
-    let spent = |cluster: &Cluster| {
-        let each = cluster.nodes.iter().map(Node::threads_cpu_seconds);
-        (cluster.nodes[0].threads_cpu_seconds(), each.sum::<f64>())
-    };
-    let (begun, before) = (Instant::now(), spent(&cluster));
+    let threads = || cluster.nodes.iter().map(Node::threads);
+    let (begun, before) = (Instant::now(), threads().collect::<Vec<_>>());
     std::thread::sleep(WATCHED);
-    let (seconds, after) = (begun.elapsed().as_secs_f64(), spent(&cluster));
+    let seconds = begun.elapsed().as_secs_f64();
+    let spent = threads()
+        .zip(&before)
+        .map(|(now, then)| now.seconds_since(then));
+    let spent: Vec<f64> = spent.collect();
     let pid = cluster.nodes[0]
         .id()
         .ok_or_else(|| Error::new("the owner is gone"))?;
     let idle = Idle {
-        core_percent: (after.0 - before.0) / seconds * 100.0,
-        both_percent: (after.1 - before.1) / seconds * 100.0,
+        core_percent: spent[0] / seconds * 100.0,
+        both_percent: spent.iter().sum::<f64>() / seconds * 100.0,
         mebibytes: resident(pid),
         descriptors: descriptors(pid),
     };
@@ -113,10 +114,10 @@ fn of_litestream(scene: &Scene<'_>, seed: &Path, count: usize) -> Result<Idle, E
     })?;
     std::thread::sleep(COOL_LITESTREAM);
     let process = litestream.process();
-    let (begun, before) = (Instant::now(), process.threads_cpu_seconds());
+    let (begun, before) = (Instant::now(), process.threads());
     std::thread::sleep(WATCHED);
     let seconds = begun.elapsed().as_secs_f64();
-    let core_percent = (process.threads_cpu_seconds() - before) / seconds * 100.0;
+    let core_percent = process.threads().seconds_since(&before) / seconds * 100.0;
     let idle = Idle {
         core_percent,
         both_percent: core_percent,

@@ -15,7 +15,7 @@ use wal::log::{Appender, Kind};
 
 use crate::cluster::{options, until};
 
-/// What nobody tells of is found within 10 s, and a name within 60 s: whatever is seen so soon was
+/// What nobody tells of is found within 20 s, and a name within 120 s: what is seen so soon was
 /// told.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// From when one is cold until its daemon relies on being told.

@@ -5,7 +5,7 @@
 //! written to is looked at until it has committed, or for [`ALERTED_FOR`]. So what nobody tells of
 //! is a commit whose write lies further back than that (a sync that takes so long, an application
 //! that was stopped in between), and what the kernel tells wrongly or not at all. For these all
-//! others are looked at in turns, each log once in 10 s and each name once in 60 s. That the
+//! others are looked at in turns, each log once in 20 s and each name once in 120 s. That the
 //! kernel's queue was too short it says itself. A name in a watched directory is looked at when
 //! something happened to it, too: see [`super::discover`].
 //!
@@ -44,9 +44,9 @@ const LIE_DOWN_MAX: usize = 256;
 /// Those that sleep are looked at in turns nevertheless, a part of them each time. What costs is
 /// waking up.
 const TURN_EVERY: Span = Span::secs(1);
-const TURNS_PER_LOOK: usize = 10;
+const TURNS_PER_LOOK: usize = 20;
 /// Every name is looked at again within so many turns.
-const TURNS_PER_NAME: usize = 60;
+const TURNS_PER_NAME: usize = 120;
 
 /// A database at rest.
 struct Cold {

@@ -41,7 +41,7 @@ pub use error::Error;
 pub use gaps::{gaps_ms, percentile, steady_ms};
 pub use moves::{MoveReport, Outcome, PendingMove, Step};
 pub use node::{Node, Place, Sections};
-pub use process::{Process, become_child, kill_children};
+pub use process::{Process, Threads, become_child, kill_children};
 pub use settle::{View, Views};
 pub use tenant::Tenant;
 #[cfg(test)]

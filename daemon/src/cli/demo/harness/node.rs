@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::process::Process;
+use super::process::{Process, Threads};
 use super::{Error, Options, pause};
 use crate::cli::demo::http::{self, Answer};
 
@@ -218,11 +218,12 @@ impl Node {
         self.cpu_before + self.process.as_ref().map_or(0.0, Process::cpu_seconds)
     }
 
-    /// Of this incarnation, while it is at rest: [`Process::threads_cpu_seconds`].
-    pub fn threads_cpu_seconds(&self) -> f64 {
+    /// The threads of this incarnation.
+    pub fn threads(&self) -> Threads {
         self.process
             .as_ref()
-            .map_or(0.0, Process::threads_cpu_seconds)
+            .map(Process::threads)
+            .unwrap_or_default()
     }
 
     /// Bytes sent to peers by all incarnations, as far as was ever seen.

@@ -6,7 +6,7 @@
 //! means the parent *thread*, so one thread that lives as long as the process spawns them all.
 //! Each is its own process group, so ctrl-c in a terminal reaches only us.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -137,16 +137,23 @@ impl Process {
         ticks as f64 / TICKS_PER_SECOND
     }
 
-    /// CPU seconds of the threads that live, to the nanosecond, where [`Process::cpu_seconds`] counts
-    /// whole ticks of 10 ms: for a process at rest, none of whose threads ends meanwhile.
-    pub fn threads_cpu_seconds(&self) -> f64 {
+    /// What each thread that lives has used, to the nanosecond, where [`Process::cpu_seconds`]
+    /// counts whole ticks of 10 ms.
+    pub fn threads(&self) -> Threads {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.id()));
         let of = |task: fs::DirEntry| {
             let spent = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            spent.split_whitespace().next()?.parse::<u64>().ok()
+            let spent = spent.split_whitespace().next()?.parse().ok()?;
+            Some((task.file_name(), spent))
         };
-        let spent: u64 = tasks.into_iter().flatten().flatten().filter_map(of).sum();
-        spent as f64 / 1e9
+        Threads(
+            tasks
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(of)
+                .collect(),
+        )
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -216,4 +223,19 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     let gone = || std::io::Error::other("the spawning thread is gone");
     spawner.send((command, answer)).map_err(|_| gone())?;
     result.recv().map_err(|_| gone())?
+}
+
+/// Nanoseconds that threads used, by their ids.
+#[derive(Clone, Default, Debug)]
+pub struct Threads(BTreeMap<OsString, u64>);
+
+impl Threads {
+    /// CPU seconds used since `before`; what a thread used that ended meanwhile is not known.
+    pub fn seconds_since(&self, before: &Threads) -> f64 {
+        let used = self.0.iter().map(|(thread, used)| {
+            let then = before.0.get(thread).copied().unwrap_or(0);
+            used.saturating_sub(then)
+        });
+        used.sum::<u64>() as f64 / 1e9
+    }
 }
