@@ -81,10 +81,20 @@ impl LogTask {
     /// Durable when it returns; where the log ends. One sync, and as many writes as pages came
     /// since the landing was prepared.
     pub fn run(self) -> Result<Lsn> {
-        let (path, wal) = (&self.paths.database, &self.paths.wal);
-        if let Some(end) = self.made_up_to()? {
-            return Ok(end);
+        match self.made_up_to()? {
+            // Whoever appended synced it before.
+            Some(end) if end > self.creation.lsn => return Ok(end),
+            // Page 1 is written last; the sync may not have been made.
+            Some(_) => {}
+            None => self.write()?,
         }
+        failpoint::pass(Step::RemapLogWritten)?;
+        durable::sync_data(&self.database, &self.paths.database)?;
+        Ok(self.creation.lsn)
+    }
+
+    fn write(&self) -> Result<()> {
+        let (path, wal) = (&self.paths.database, &self.paths.wal);
         let mut image = vec![0; PAGE];
         for (page, frame) in self.frames.iter().filter(|(page, _)| **page != 1) {
             let at = image_at(*frame, PAGE as u32);
@@ -94,10 +104,7 @@ impl LogTask {
         }
         let page = self.creation.page_of(&self.database);
         let page = page.map_err(|error| Error::at("look at", path, error))?;
-        durable::write_at(&self.database, path, &page, 0)?;
-        failpoint::pass(Step::RemapLogWritten)?;
-        durable::sync_data(&self.database, path)?;
-        Ok(self.creation.lsn)
+        durable::write_at(&self.database, path, &page, 0)
     }
 
     /// Where the log begins and will end.
@@ -122,16 +129,7 @@ impl LogTask {
         let is_ours = control.saved::<Ownership>()?.epoch >= self.creation.epoch;
         let end = control.word().lsn;
         // One that ends earlier was made for a landing that took more since.
-        if !is_ours || end < self.creation.lsn {
-            return Ok(None);
-        }
-        if end == self.creation.lsn {
-            if !awake {
-                return Ok(None);
-            }
-            // Page 1 was written last; the sync may not have been.
-            durable::sync_data(&self.database, &self.paths.database)?;
-        }
-        Ok(Some(end))
+        let is_made = end > self.creation.lsn || end == self.creation.lsn && awake;
+        Ok((is_ours && is_made).then_some(end))
     }
 }
