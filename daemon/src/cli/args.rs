@@ -132,6 +132,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: WalVerb,
     },
+    /// Look at what the model is worth
+    #[command(after_help = "Examples:\n  foreshadow model eval --trace requests.csv")]
+    Model {
+        #[command(subcommand)]
+        verb: ModelVerb,
+    },
     /// Show the version of this program, and of the daemon if it runs
     #[command(after_help = "Examples:\n  foreshadow version")]
     Version,
@@ -169,6 +175,41 @@ pub enum WalVerb {
     /// Print the frames of a delta log or journal; a torn tail is shown as such
     #[command(after_help = "Examples:\n  foreshadow wal dump 0000000000000001.log")]
     Dump { file: PathBuf },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ModelVerb {
+    /// Train on the first part of a trace, walk through the rest, and say how good forecasts were
+    #[command(
+        after_help = "Examples:\n  foreshadow model eval --trace requests.csv.zst\n  \
+                            foreshadow model eval --trace cpu.csv --horizon 6h --json"
+    )]
+    Eval(EvalArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct EvalArgs {
+    /// CSV with a header, plain or zstd: time, item and value, or time and key for accesses
+    #[arg(long, value_name = "FILE")]
+    pub trace: PathBuf,
+    /// How far ahead is asked
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = seconds)]
+    pub horizon: u32,
+    /// Length of the bins that the trace is cut into; longer if its own values lie farther apart
+    #[arg(long, value_name = "TIME", default_value = "30min", value_parser = seconds)]
+    pub bin: u32,
+    /// Where the random numbers of the training begin
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let span = parse_span(text).map_err(|error| error.to_string())?;
+    let seconds = u32::try_from(span.0 / 1_000_000_000).unwrap_or(0);
+    match seconds {
+        1..=31_536_000 => Ok(seconds),
+        _ => Err("between 1s and 365 days is possible".to_owned()),
+    }
 }
 
 fn timeout_ms(text: &str) -> Result<u64, String> {

@@ -63,7 +63,11 @@ impl Ask {
             Verb::Events { follow: true } => get("/v1/events?after=0"),
             Verb::Verify { partition } => post(partition_path(partition, "/verify"), json!({})),
             Verb::Version => get("/v1/version"),
-            Verb::Run(_) | Verb::CheckConfig(_) | Verb::Init(_) | Verb::Wal { .. } => return None,
+            Verb::Run(_)
+            | Verb::CheckConfig(_)
+            | Verb::Init(_)
+            | Verb::Wal { .. }
+            | Verb::Model { .. } => return None,
             #[cfg(feature = "demo")]
             Verb::Demo(_) => return None,
         };

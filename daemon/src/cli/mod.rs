@@ -8,6 +8,7 @@
 //! | [`render`] | answers for people |
 //! | [`moves`] | waiting for a move |
 //! | [`run`], [`logs`] | the daemon |
+//! | [`model`] | what the model is worth |
 //! | [`init`] | a file to start from, and whether it is right |
 //! | [`wal_dump`] | the frames of a file |
 //! | [`exit`] | exit codes |
@@ -24,6 +25,7 @@ pub mod demo;
 pub mod exit;
 pub mod init;
 pub mod logs;
+pub mod model;
 pub mod moves;
 pub mod render;
 pub mod run;
@@ -70,6 +72,7 @@ pub fn main(runtime: Runtime) -> ExitCode {
         Verb::Wal {
             verb: WalVerb::Dump { file },
         } => wal_dump::dump(&file, common.json).into(),
+        Verb::Model { verb } => model::run(&verb, common.json).into(),
         #[cfg(feature = "demo")]
         Verb::Demo(arguments) => demo::run(arguments, common.json),
         verb => ask_daemon(&common, &verb).into(),

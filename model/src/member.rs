@@ -1,0 +1,23 @@
+//! Forecasters of one series, the members of the mix: each sees the track bin by bin and says what
+//! comes a fixed number of bins later.
+
+mod linear;
+mod recurrent;
+mod smooth;
+mod trees;
+
+pub use linear::Linear;
+pub use recurrent::Recurrent;
+pub use smooth::{Ewma, HoltWinters, Last, Seasonal, SlotEwma};
+pub use trees::{Forest, Trees, Unlearned};
+
+use crate::track::Track;
+
+/// Says what comes.
+pub trait Forecaster: std::fmt::Debug {
+    /// Learns of the newest bin of `track`.
+    fn observe(&mut self, track: &Track);
+
+    /// The value some bins from now; `None` while it knows nothing.
+    fn forecast(&self, track: &Track) -> Option<f32>;
+}
