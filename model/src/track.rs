@@ -90,6 +90,12 @@ impl Track {
         &self.running
     }
 
+    /// The value that lies `off` deviations off the newest; `None` while there is none.
+    pub fn off_newest(&self, off: f32) -> Option<f32> {
+        let (_, newest) = self.history.newest()?;
+        Some(self.running.restore(self.running.normalise(newest) + off))
+    }
+
     /// The usual distance from the level of the slot that lies `ahead`, if it was ever seen.
     pub fn usual(&self, ahead: usize) -> Option<f32> {
         let slot = self.history.grid().slot(self.history.later(ahead));

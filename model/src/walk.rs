@@ -13,7 +13,7 @@ pub type Named = (&'static str, Box<dyn Forecaster>);
 
 /// The members that need no training beforehand, for a series cut as `grid` says.
 pub fn untrained(grid: Grid, ahead: usize) -> Vec<Named> {
-    let mut members: Vec<Named> = vec![
+    vec![
         ("last", Box::new(Last)),
         ("ewma", Box::new(Ewma::new(0.5))),
         ("ewma-slow", Box::new(Ewma::new(0.1))),
@@ -22,10 +22,7 @@ pub fn untrained(grid: Grid, ahead: usize) -> Vec<Named> {
         ("weekly", Box::new(Seasonal::new(ahead, 7))),
         ("holt-winters", Box::new(HoltWinters::new(grid, ahead))),
         ("linear", Box::new(Linear::new(ahead))),
-    ];
-    // Members that can't be told apart on one season a bin only dilute the others.
-    members.retain(|(name, _)| grid.season() > 1 || *name != "weekly");
-    members
+    ]
 }
 
 /// One series, its members and their mix.

@@ -148,11 +148,11 @@ impl Host {
     fn turn(&mut self, ring: &mut Ring, inbox: &flume::Receiver<Mail>, door: Option<&mut Door>) {
         self.last_turn = self.now;
         self.now = now();
+        self.do_what_waited();
         self.take_completions(ring, door);
         for mail in inbox.try_iter().take(MAIL_PER_TURN) {
             self.take_mail(ring, mail);
         }
-        self.do_what_waited();
         self.sweep_lives();
         self.arm_bells(ring);
         self.tend_copies();

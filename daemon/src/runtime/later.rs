@@ -47,6 +47,7 @@ impl Host {
         self.later.add(self.now, Box::new(work));
     }
 
+    /// First in a turn: what the turn before has to send is on its way.
     pub fn do_what_waited(&mut self) {
         while let Some(work) = self.later.take_due(self.now) {
             work(self);

@@ -35,11 +35,7 @@ impl Forecaster for Recurrent {
         self.cell.step(&inputs[..LSTM_INPUTS], &mut self.states);
         let mut said = vec![0.0; self.cell.outputs()];
         self.cell.say(&self.states, &mut said);
-        let normal = inputs[0] + said[0];
-        self.said = track
-            .history()
-            .newest()
-            .map(|_| track.running().restore(normal));
+        self.said = track.off_newest(said[0]);
     }
 
     fn forecast(&self, _track: &Track) -> Option<f32> {

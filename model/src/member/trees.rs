@@ -78,11 +78,7 @@ impl Trees {
 impl Forecaster for Trees {
     fn observe(&mut self, track: &Track) {
         let inputs = track.inputs(self.ahead);
-        let normal = inputs[0] + self.forest.say(&inputs);
-        self.said = track
-            .history()
-            .newest()
-            .map(|_| track.running().restore(normal));
+        self.said = track.off_newest(self.forest.say(&inputs));
     }
 
     fn forecast(&self, _track: &Track) -> Option<f32> {

@@ -263,18 +263,23 @@ fn an_open_of_what_must_exist_makes_nothing() {
     Appender::open(&log(dir.path()), &only).expect("it is there now");
 }
 
-#[test]
-fn a_sealed_log_is_refused_without_a_trace() {
-    let dir = tempdir().expect("a directory");
+/// Makes a log that nobody opens.
+fn make(dir: &Path, epoch: Epoch, sealed: bool) {
     let creation = Creation {
         id: options().id,
         segment_bytes: SEGMENT,
-        epoch: Epoch(9),
+        epoch,
         first: Lsn(4096),
         lsn: Lsn(4096),
-        sealed: true,
+        sealed,
     };
-    Control::create(&log(dir.path()), creation).expect("a tombstone");
+    Control::create(&log(dir), creation).expect("a log");
+}
+
+#[test]
+fn a_sealed_log_is_refused_without_a_trace() {
+    let dir = tempdir().expect("a directory");
+    make(dir.path(), Epoch(9), true);
     let before = std::fs::read(log(dir.path())).expect("a file");
     let refused = Appender::open(&log(dir.path()), &options()).expect_err("it is sealed");
     let is_told = matches!(
@@ -312,15 +317,7 @@ fn only_the_first_open_finds_its_run_begun() {
 #[test]
 fn a_run_is_not_taken_over_from_another_boot_or_file() {
     let dir = tempdir().expect("a directory");
-    let creation = Creation {
-        id: options().id,
-        segment_bytes: SEGMENT,
-        epoch: Epoch(1),
-        first: Lsn(4096),
-        lsn: Lsn(4096),
-        sealed: false,
-    };
-    Control::create(&log(dir.path()), creation).expect("a log");
+    make(dir.path(), Epoch(1), false);
     let other = tempdir().expect("a directory");
     let moved = copy(dir.path(), other.path());
     drop(open(&moved));
