@@ -1,187 +1,85 @@
-//! An honest score: members are trained on the first part of all series, then everything walks
-//! forward through the rest, and the mix is compared with rules that anybody could use.
+//! An honest score: everything walks forward through series, learns from what lies behind, and is
+//! compared with rules that anybody could use.
+//!
+//! The first part of every series is only learned from. What comes after it is foretold, in rounds:
+//! before each of them the members learn anew from all that was seen by then, as the daemon does.
 
 use std::sync::Arc;
 
-use crate::cell::{Cell, Unfit};
-use crate::history::Grid;
-use crate::lstm::{self, Loss, Sequences, Training};
-use crate::member::{Forest, Recurrent, Trees, Unlearned};
-use crate::score::{Errors, Summary};
+use crate::chance::{Calibrator, chance, within};
+use crate::fleet::{Fleet, MEMBERS, Outlook, happened_in, member_name};
+use crate::learn::{Lesson, learn};
+use crate::learned::{Error, Kind, Learned, ODDS_MEMBERS, Schema};
+use crate::lstm::Training;
+use crate::mix::Hedge;
+use crate::score::{Chances, Errors, Summary};
 use crate::series::Series;
-use crate::track::{INPUTS, LSTM_INPUTS, Track};
-use crate::walk::{Named, untrained, walk};
+
+/// What it is that happens.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Occasion {
+    /// The value goes above what it was above in this share of the part that is learned from.
+    Rare(f64),
+    /// There is anything at all.
+    Any,
+}
 
 /// How to evaluate.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
-    /// How far ahead is asked, seconds.
+    pub kind: Kind,
+    /// How far ahead values are foretold, seconds.
     pub horizon: u32,
-    /// The first part of every series, from which is learned.
+    /// Within what chances are, seconds.
+    pub horizons: Vec<u32>,
+    pub occasion: Occasion,
+    /// The first part of every series, from which is only learned.
     pub train_share: f64,
+    /// How often is learned.
+    pub rounds: usize,
     pub training: Training,
 }
 
-impl Default for Plan {
-    fn default() -> Plan {
+impl Plan {
+    /// An hour and what goes with it, or another `horizon`, seconds.
+    pub fn new(horizon: u32) -> Plan {
+        let times = |times: u32| horizon.saturating_mul(times);
         Plan {
-            horizon: 3600,
+            kind: Kind::Mix,
+            horizon,
+            horizons: vec![horizon, times(2), times(6), times(24)],
+            occasion: Occasion::Rare(0.1),
             train_share: 0.6,
+            rounds: 4,
             training: Training::default(),
         }
     }
 }
 
-/// Bins of a window that the LSTM learns from.
-const WINDOW: usize = 64;
-/// A training set is thinned to about this many windows.
-const WINDOWS_MAX: usize = 6000;
-/// And to about this many examples for the trees.
-const EXAMPLES_MAX: usize = 60_000;
+/// Bins before the part that is scored at which what was learned is taken over: the networks are
+/// asked only after they have seen some.
+const AHEAD_OF_TIME: usize = 16;
 
-/// What members were trained.
-#[derive(Clone, Debug)]
-pub struct Trained {
-    cell: Option<Arc<Cell>>,
-    forest: Option<Arc<Forest>>,
-}
-
-/// Training came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Trees(#[from] Unlearned),
-    #[error("the LSTM learned nothing that can be used: {0}")]
-    Lstm(#[from] Unfit),
-}
-
-impl Trained {
-    /// Trains the members that learn from many series. `told` hears what is done.
-    pub fn on(
-        series: &[Series],
-        plan: &Plan,
-        mut told: impl FnMut(&str),
-    ) -> Result<Trained, Error> {
-        let examples = Examples::of(series, plan);
-        if examples.truth.is_empty() || examples.sequences.is_empty() {
-            told("too little to train on: rules only");
-            let (cell, forest) = (None, None);
-            return Ok(Trained { cell, forest });
-        }
-        told(&format!("trees: {} examples", examples.truth.len()));
-        let forest = Forest::learn(&examples.given, &examples.truth)?;
-        told(&format!(
-            "lstm: {} windows of {WINDOW}",
-            examples.sequences.len()
-        ));
-        let begin = lstm::fresh(LSTM_INPUTS, plan.training.hidden, 1, plan.training.seed);
-        let training = Training {
-            loss: Loss::Value,
-            ..plan.training
-        };
-        let weights = lstm::train(&begin, &examples.sequences, &training, |epoch, lost| {
-            told(&format!(
-                "lstm: epoch {} of {}: {lost:.4}",
-                epoch + 1,
-                training.epochs
-            ));
-            true
-        });
-        Ok(Trained {
-            cell: Some(Arc::new(Cell::new(&weights)?)),
-            forest: Some(Arc::new(forest)),
-        })
-    }
-
-    /// All members for one series.
-    pub fn members(&self, grid: Grid, ahead: usize) -> Vec<Named> {
-        let mut members = untrained(grid, ahead);
-        if let Some(forest) = &self.forest {
-            members.push(("trees", Box::new(Trees::new(Arc::clone(forest), ahead))));
-        }
-        if let Some(cell) = &self.cell {
-            members.push(("lstm", Box::new(Recurrent::new(Arc::clone(cell), ahead))));
-        }
-        members
-    }
-}
-
-/// What is learned from: for every bin the inputs, and how far off the newest value the truth lay.
-struct Examples {
-    given: Vec<f32>,
-    truth: Vec<f32>,
-    sequences: Sequences,
-}
-
-impl Examples {
-    fn of(series: &[Series], plan: &Plan) -> Examples {
-        let parts = || {
-            series
-                .iter()
-                .map(|series| (series, train_part(series, plan)))
-        };
-        let bins: usize = parts().map(|(_, part)| part.len()).sum();
-        let thin = (bins / EXAMPLES_MAX).max(1);
-        let thin_windows = (bins / WINDOW / WINDOWS_MAX).max(1);
-        let mut examples = Examples {
-            given: Vec::new(),
-            truth: Vec::new(),
-            sequences: Sequences::new(WINDOW, LSTM_INPUTS, 1),
-        };
-        let (mut rows, mut windows) = (0, 0);
-        for (series, part) in parts() {
-            let (given, truth) = lay_out(series, part, plan);
-            for (inputs, truth) in given.iter().zip(&truth) {
-                rows += 1;
-                if truth.is_finite() && rows % thin == 0 {
-                    examples.given.extend(inputs);
-                    examples.truth.push(*truth);
-                }
-            }
-            for (inputs, truth) in given.chunks_exact(WINDOW).zip(truth.chunks_exact(WINDOW)) {
-                windows += 1;
-                if windows % thin_windows == 0 {
-                    let some = inputs.iter().flat_map(|all| &all[..LSTM_INPUTS]);
-                    examples.sequences.given.extend(some);
-                    examples.sequences.truth.extend(truth);
-                }
-            }
-        }
-        examples
-    }
-}
-
-fn train_part<'a>(series: &'a Series, plan: &Plan) -> &'a [f32] {
-    let count = (series.values.len() as f64 * plan.train_share) as usize;
-    &series.values[..count.min(series.values.len())]
-}
-
-/// Inputs and truths bin by bin; a truth that is not known, or lies beyond the part, is NaN.
-fn lay_out(series: &Series, part: &[f32], plan: &Plan) -> (Vec<[f32; INPUTS]>, Vec<f32>) {
-    let grid = series.grid();
-    let ahead = grid.bins(plan.horizon);
-    let mut track = Track::new(grid, series.start);
-    let (mut given, mut truths) = (Vec::new(), Vec::new());
-    for (at, value) in part.iter().enumerate() {
-        track.push(*value);
-        let inputs = track.inputs(ahead);
-        let truth = part.get(at + ahead).copied().unwrap_or(f32::NAN);
-        let off = match truth.is_finite() && track.history().newest().is_some() {
-            true => track.running().normalise(truth) - inputs[0],
-            false => f32::NAN,
-        };
-        given.push(inputs);
-        truths.push(off);
-    }
-    (given, truths)
-}
+/// A round is walked through in parts; after each it is calibrated anew.
+const PARTS: usize = 8;
 
 /// Skills of one forecaster over all series.
 #[derive(Clone, Debug)]
 pub struct Skills {
     pub name: String,
-    pub vs_seasonal: Summary,
-    pub vs_ewma: Summary,
+    /// Of values; `None` for who foretells none.
+    pub vs_seasonal: Option<Summary>,
+    pub vs_ewma: Option<Summary>,
+    /// Of chances within each horizon; none for who foretells none.
+    pub chances: Vec<Chances>,
+}
+
+/// A forecast and what came, to be drawn.
+#[derive(Clone, Default, Debug)]
+pub struct Drawn {
+    pub name: String,
+    /// (seconds, value that came, value that was foretold)
+    pub points: Vec<(i64, f32, f32)>,
 }
 
 /// What an evaluation found.
@@ -189,63 +87,240 @@ pub struct Skills {
 pub struct Report {
     pub series: usize,
     pub bins: u64,
-    /// Every member, then the mix, then the mix without the LSTM.
+    /// Every member, then the rate and the members of chances, then the mix.
     pub skills: Vec<Skills>,
     /// By how much the LSTM lowers the mix's error, median over series.
     pub lstm_marginal: Option<f64>,
+    /// The series of median skill.
+    pub drawn: Drawn,
+    /// Seconds of each horizon within which chances were scored.
+    pub within: Vec<u32>,
 }
 
-/// Walks through all series.
-pub fn evaluate(series: &[Series], plan: &Plan, trained: &Trained) -> Option<Report> {
-    let mut all: Vec<(Errors, Option<Errors>)> = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
-    for series in series {
-        let grid = series.grid();
-        let ahead = grid.bins(plan.horizon);
-        let from = train_part(series, plan).len();
-        let members = trained.members(grid, ahead);
-        names = members.iter().map(|(name, _)| *name).collect();
-        let errors = walk(series, ahead, from, members);
-        let without = trained.cell.as_ref().map(|_| {
-            let mut members = trained.members(grid, ahead);
-            members.retain(|(name, _)| *name != "lstm");
-            walk(series, ahead, from, members)
-        });
-        if errors.count() > 0 {
-            all.push((errors, without));
+/// Forecasters of chances that are scored: the rate, the members, the mix.
+const CHANCES: usize = ODDS_MEMBERS.len() + 2;
+
+/// One series on its way.
+struct Runner<'a> {
+    series: &'a Series,
+    limit: f32,
+    happened: Vec<Option<bool>>,
+    fleet: Fleet,
+    /// The mix as it would be without the LSTM.
+    without: Hedge,
+    errors: Errors,
+    points: Vec<(i64, f32, f32)>,
+    /// The next bin.
+    at: usize,
+}
+
+impl<'a> Runner<'a> {
+    fn new(series: &'a Series, plan: &Plan, blank: &Arc<Learned>) -> Runner<'a> {
+        let limit = match plan.occasion {
+            Occasion::Any => 0.0,
+            Occasion::Rare(share) => quantile(learn_part(series, plan.train_share), 1.0 - share),
+        };
+        let mut fleet = Fleet::new(Arc::clone(blank));
+        fleet.add(series.start, limit);
+        Runner {
+            series,
+            limit,
+            happened: happened_in(&fleet, &series.values),
+            fleet,
+            without: Hedge::new(MEMBERS - 1, blank.schema.ahead),
+            errors: Errors::new(MEMBERS + 2),
+            points: Vec::new(),
+            at: 0,
         }
     }
-    let place = |wanted: &str| names.iter().position(|name| *name == wanted);
-    let (seasonal, ewma) = (place("seasonal")?, place("ewma")?);
-    let mix = names.len();
-    let summary = |member: usize, reference: usize| {
-        let skills = all
+
+    /// Takes over what was learned of the bins before `until`.
+    fn adopt(&mut self, learned: &Arc<Learned>, until: usize) {
+        // The first time what comes before has to be walked through, too.
+        self.walk(until.saturating_sub(AHEAD_OF_TIME), None);
+        self.fleet.adopt(Arc::clone(learned));
+        self.walk(until, None);
+    }
+
+    /// Walks on to bin `until`, and adds to what is scored.
+    fn walk(&mut self, until: usize, mut scored: Option<&mut Scored>) {
+        let schema = self.fleet.learned().schema.clone();
+        for at in self.at..until {
+            self.at = at + 1;
+            let value = self.series.values[at];
+            self.fleet.step(&[value]);
+            let outlook = self.fleet.outlook(0);
+            let others = &outlook.members[..MEMBERS - 1];
+            self.without.observe(Some(value).filter(|v| v.is_finite()), others.to_vec());
+            let Some(all) = scored.as_deref_mut() else { continue };
+            let truth = self.series.values.get(at + schema.ahead).copied();
+            if let (Some(truth), Some(mix)) = (truth, outlook.value) {
+                // Who can't say anything yet is counted as the mix.
+                let members = outlook.members.iter().map(|said| said.unwrap_or(mix));
+                let without = self.without.mix(others).unwrap_or(mix);
+                let said: Vec<f32> = members.chain([mix, without]).collect();
+                self.errors.add(&said, truth);
+                let time = self.series.start + (at + schema.ahead) as i64 * i64::from(schema.step);
+                self.points.push((time, truth, mix));
+            }
+            let truths = schema.horizons.truths(&self.happened[at + 1..]);
+            let rate = self.fleet.occurrences(0).rate();
+            let said = said_of(outlook, within(&schema.horizons.hazards_at(rate)));
+            for (all, said) in all.iter_mut().zip(said) {
+                for ((chances, said), truth) in all.iter_mut().zip(said).zip(&truths) {
+                    if let Some(happened) = truth {
+                        chances.add(said, *happened);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Of each forecaster of chances, within each horizon.
+type Scored = Vec<Vec<Chances>>;
+
+/// What each forecaster of chances says; who can't is counted as the mix.
+fn said_of(outlook: &Outlook, rate: Vec<f32>) -> Vec<Vec<f32>> {
+    let mix = &outlook.chances;
+    let members = outlook.logits.iter().map(|logits| match logits {
+        Some(logits) => within(&logits.iter().map(|logit| chance(*logit)).collect::<Vec<_>>()),
+        None => mix.clone(),
+    });
+    std::iter::once(rate).chain(members).chain([mix.clone()]).collect()
+}
+
+fn learn_part(series: &Series, share: f64) -> &[f32] {
+    let count = (series.values.len() as f64 * share) as usize;
+    &series.values[..count.min(series.values.len())]
+}
+
+/// What a share of `values` is not above; of nothing, no number.
+fn quantile(values: &[f32], share: f64) -> f32 {
+    let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f32::NAN)
+}
+
+/// Walks through all series. `told` hears what is done. `None` if nothing could be scored.
+pub fn evaluate(
+    series: &[Series],
+    plan: &Plan,
+    mut told: impl FnMut(&str),
+) -> Result<Option<Report>, Error> {
+    let Some(first) = series.first() else {
+        return Ok(None);
+    };
+    let Some(schema) = Schema::new(first.step, plan.horizon, &plan.horizons) else {
+        return Ok(None);
+    };
+    let blank = Arc::new(Learned::blank(plan.kind, schema.clone()));
+    let mut runners: Vec<Runner<'_>> = series
+        .iter()
+        .filter(|series| series.step == first.step)
+        .map(|series| Runner::new(series, plan, &blank))
+        .collect();
+    let mut chances = vec![vec![Chances::default(); schema.horizons.count()]; CHANCES];
+    let mut calibrator = Calibrator::default();
+    for round in 0..plan.rounds.max(1) {
+        let share = |round: usize| {
+            let done = round as f64 / plan.rounds.max(1) as f64;
+            plan.train_share + (1.0 - plan.train_share) * done
+        };
+        let lessons: Vec<Lesson<'_>> = runners
             .iter()
-            .map(|(errors, _)| errors.skill(member, reference));
+            .map(|runner| Lesson {
+                series: runner.series,
+                limit: runner.limit,
+                until: learn_part(runner.series, share(round)).len(),
+            })
+            .collect();
+        let mut tell = |what: &str| {
+            told(&format!("round {} of {}: {what}", round + 1, plan.rounds));
+            true
+        };
+        let learned = learn(plan.kind, &schema, &lessons, &plan.training, &mut tell)?;
+        let Some(learned) = learned.map(Arc::new) else {
+            return Ok(None);
+        };
+        let untils: Vec<usize> = lessons.iter().map(|lesson| lesson.until).collect();
+        for (runner, until) in runners.iter_mut().zip(untils) {
+            runner.adopt(&learned, until);
+        }
+        for part in 0..PARTS {
+            let end = share(round) + (share(round + 1) - share(round)) * (part + 1) as f64 / PARTS as f64;
+            let calibrations = learned.odds.as_ref().map(|odds| calibrator.fit(&odds.calibrations));
+            for runner in &mut runners {
+                if let Some(calibrations) = &calibrations {
+                    runner.fleet.calibrate(calibrations.clone());
+                }
+                let end = learn_part(runner.series, end).len();
+                runner.walk(end, Some(&mut chances));
+                for judged in runner.fleet.take_judged() {
+                    calibrator.add(judged);
+                }
+            }
+        }
+    }
+    for runner in &mut runners {
+        runner.walk(runner.series.values.len(), Some(&mut chances));
+    }
+    let seconds = schema.horizons.bins().iter().map(|bins| *bins as u32 * schema.step);
+    Ok(report(&mut runners, chances, seconds.collect()))
+}
+
+fn report(runners: &mut Vec<Runner<'_>>, chances: Scored, within: Vec<u32>) -> Option<Report> {
+    runners.retain(|runner| runner.errors.count() > 0);
+    let place = |wanted: &str| (0..MEMBERS).find(|member| member_name(*member) == wanted);
+    let (seasonal, ewma) = (place("seasonal")?, place("ewma")?);
+    let (mix, without) = (MEMBERS, MEMBERS + 1);
+    let summary = |member: usize, reference: usize| {
+        let skills = runners.iter().map(|runner| runner.errors.skill(member, reference));
         Summary::of(&skills.collect::<Vec<_>>())
     };
-    let mut skills = Vec::new();
-    for (member, name) in names.iter().copied().chain(["mix"]).enumerate() {
+    let mut skills: Vec<Skills> = Vec::new();
+    for (member, name) in (0..MEMBERS).map(member_name).chain(["mix"]).enumerate() {
         skills.push(Skills {
             name: name.to_owned(),
-            vs_seasonal: summary(member, seasonal)?,
-            vs_ewma: summary(member, ewma)?,
+            vs_seasonal: Some(summary(member, seasonal)?),
+            vs_ewma: Some(summary(member, ewma)?),
+            chances: Vec::new(),
         });
     }
-    let marginal = all.iter().filter_map(|(with, without)| {
-        let without = without.as_ref()?;
-        let (with, without) = (with.mean(mix), without.mean(mix - 1));
-        Some(if without > 0.0 {
-            1.0 - with / without
-        } else {
-            0.0
-        })
-    });
-    let marginal: Vec<f64> = marginal.collect();
+    let names = ["rate"].into_iter().chain(ODDS_MEMBERS).chain(["mix"]);
+    for (name, chances) in names.zip(chances) {
+        match skills.iter_mut().find(|skills| skills.name == name) {
+            Some(skills) => skills.chances = chances,
+            None => skills.insert(
+                skills.len() - 1,
+                Skills {
+                    name: name.to_owned(),
+                    vs_seasonal: None,
+                    vs_ewma: None,
+                    chances,
+                },
+            ),
+        }
+    }
+    let marginal: Vec<f64> = runners
+        .iter()
+        .map(|runner| runner.errors.skill(mix, without))
+        .collect();
+    // The one in the middle is neither the best nor the worst that could be shown.
+    let mut order: Vec<usize> = (0..runners.len()).collect();
+    let skill = |at: &usize| runners[*at].errors.skill(mix, ewma);
+    order.sort_by(|one, other| skill(one).total_cmp(&skill(other)));
+    let middle = *order.get(order.len() / 2)?;
     Some(Report {
-        series: all.len(),
-        bins: all.iter().map(|(errors, _)| errors.count()).sum(),
+        series: runners.len(),
+        bins: runners.iter().map(|runner| runner.errors.count()).sum(),
         skills,
         lstm_marginal: Summary::of(&marginal).map(|summary| summary.median),
+        drawn: Drawn {
+            name: runners[middle].series.name.clone(),
+            points: std::mem::take(&mut runners[middle].points),
+        },
+        within,
     })
 }

@@ -11,8 +11,12 @@
 //! | [`random`] | numbers that can be repeated |
 
 pub mod cell;
+pub mod chance;
 pub mod evaluate;
+pub mod fleet;
 pub mod history;
+pub mod learn;
+pub mod learned;
 pub mod lstm;
 pub mod member;
 pub mod mix;
@@ -21,4 +25,3 @@ pub mod running;
 pub mod score;
 pub mod series;
 pub mod track;
-pub mod walk;

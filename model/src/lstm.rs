@@ -71,7 +71,7 @@ impl Default for Training {
         Training {
             hidden: 32,
             loss: Loss::Value,
-            epochs: 8,
+            epochs: 20,
             batch: 128,
             rate: 3e-3,
             warm_up: 8,

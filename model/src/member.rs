@@ -2,14 +2,12 @@
 //! comes a fixed number of bins later.
 
 mod linear;
-mod recurrent;
 mod smooth;
 mod trees;
 
 pub use linear::Linear;
-pub use recurrent::Recurrent;
 pub use smooth::{Ewma, HoltWinters, Last, Seasonal, SlotEwma};
-pub use trees::{Forest, Trees, Unlearned};
+pub use trees::{Forest, Goal, Trees, Unlearned};
 
 use crate::track::Track;
 

@@ -10,8 +10,6 @@ const SHAPE_SHARE: f32 = 0.3;
 
 /// Inputs of a learned forecaster, all near 0 to 1 in size.
 pub const INPUTS: usize = 20;
-/// Those of them that the LSTM gets; it remembers what the others repeat.
-pub const LSTM_INPUTS: usize = 12;
 
 /// What each input is, for people.
 pub const INPUT_NAMES: [&str; INPUTS] = [

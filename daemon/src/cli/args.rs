@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use model::learned::Kind;
 
 use crate::config::{CONFIG_PATH, SOCKET_PATH, units::parse_span};
 
@@ -182,25 +183,40 @@ pub enum ModelVerb {
     /// Train on the first part of a trace, walk through the rest, and say how good forecasts were
     #[command(
         after_help = "Examples:\n  foreshadow model eval --trace requests.csv.zst\n  \
-                            foreshadow model eval --trace cpu.csv --horizon 6h --json"
+                            foreshadow model eval --trace cpu.csv --horizon 6h --json --plot cpu.svg"
     )]
     Eval(EvalArgs),
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct EvalArgs {
-    /// CSV with a header, plain or zstd: time, item and value, or time and key for accesses
-    #[arg(long, value_name = "FILE")]
-    pub trace: PathBuf,
+    /// CSV with a header, plain or zstd: time, item and value, or time and key for accesses; several
+    /// are evaluated together
+    #[arg(long, value_name = "FILE", required = true)]
+    pub trace: Vec<PathBuf>,
     /// How far ahead is asked
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = seconds)]
     pub horizon: u32,
     /// Length of the bins that the trace is cut into; longer if its own values lie farther apart
     #[arg(long, value_name = "TIME", default_value = "30min", value_parser = seconds)]
     pub bin: u32,
+    /// Which forecasters speak: mix, lstm, rnn, moving-average or naive
+    #[arg(long, value_name = "KIND", default_value = "mix", value_parser = kind)]
+    pub kind: Kind,
+    /// How often is learned anew while walking through the last part of the trace
+    #[arg(long, value_name = "NUMBER", default_value_t = 4,
+          value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub rounds: u8,
     /// Where the random numbers of the training begin
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// Draw forecast against truth, and what was said against what happened
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::named(text).ok_or_else(|| format!("possible are {}", Kind::NAMES.join(", ")))
 }
 
 fn seconds(text: &str) -> Result<u32, String> {

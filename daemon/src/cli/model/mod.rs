@@ -3,9 +3,11 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`trace`] | reads files of measurements and accesses |
+//! | [`plot`] | draws it |
 //! | [`eval`] | trains on the first part of a trace and walks through the rest; how good it was |
 
 mod eval;
+mod plot;
 mod trace;
 
 use super::args::ModelVerb;

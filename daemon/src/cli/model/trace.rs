@@ -54,6 +54,9 @@ pub enum Error {
     },
     #[error("{path}: nothing in it", path = path.display())]
     Empty { path: PathBuf },
+    #[error("{path} holds accesses and the others values, or the other way round: evaluate it \
+             by itself", path = path.display())]
+    Mixed { path: PathBuf },
 }
 
 /// A trace, as series.
@@ -63,6 +66,8 @@ pub struct Trace {
     pub rows: u64,
     /// Rows that were left out because they could not be read.
     pub bad: u64,
+    /// Values are counts of accesses.
+    pub accesses: bool,
 }
 
 /// What the columns mean.
@@ -121,6 +126,36 @@ impl Columns {
 /// Points of one item.
 type Points = BTreeMap<String, Vec<(i64, f32)>>;
 
+/// Reads several traces of one sort into series of equal bins.
+pub fn read_all(paths: &[PathBuf], step: u32) -> Result<Trace, Error> {
+    let mut traces = Vec::new();
+    for path in paths {
+        traces.push(read(path, step)?);
+    }
+    let widest = traces.iter().flat_map(|trace| &trace.series);
+    let widest = widest.map(|series| series.step).max().unwrap_or(step);
+    let mut all: Option<Trace> = None;
+    for (path, mut trace) in paths.iter().zip(traces) {
+        if trace.series.iter().any(|series| series.step != widest) {
+            trace = read(path, widest)?;
+        }
+        match &mut all {
+            None => all = Some(trace),
+            Some(all) if all.accesses != trace.accesses => {
+                return Err(Error::Mixed { path: path.clone() });
+            }
+            Some(all) => {
+                all.series.append(&mut trace.series);
+                all.rows += trace.rows;
+                all.bad += trace.bad;
+            }
+        }
+    }
+    all.ok_or_else(|| Error::Empty {
+        path: PathBuf::new(),
+    })
+}
+
 /// Reads a trace into series of bins of `step` seconds, or of its own distance if that is longer.
 pub fn read(path: &Path, step: u32) -> Result<Trace, Error> {
     let input = open(path).map_err(|source| Error::Read {
@@ -162,16 +197,22 @@ pub fn read(path: &Path, step: u32) -> Result<Trace, Error> {
             first: first_bad,
         });
     }
-    let series = match columns.value.is_some() || columns.day.is_some() {
-        true => values(&points, step),
-        false => counts(points, step),
+    let accesses = columns.value.is_none() && columns.day.is_none();
+    let series = match accesses {
+        false => values(&points, step),
+        true => counts(points, step),
     };
     if series.is_empty() {
         return Err(Error::Empty {
             path: path.to_owned(),
         });
     }
-    Ok(Trace { series, rows, bad })
+    Ok(Trace {
+        series,
+        rows,
+        bad,
+        accesses,
+    })
 }
 
 fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
