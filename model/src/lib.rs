@@ -5,13 +5,15 @@
 //! |---|---|
 //! | [`series`], [`history`], [`running`], [`track`] | a series up to now: bins, level, inputs |
 //! | [`member`] | forecasters of one series |
-//! | [`cell`], [`lstm`] | the LSTM: one step of many items; training |
+//! | [`cell`], [`lstm`] | the LSTM, or a plain RNN: one step of many items; training |
 //! | [`mix`] | the members' weighted mean, by what each lost lately |
 //! | [`walk`], [`score`], [`evaluate`] | how good forecasts were |
 //! | [`random`] | numbers that can be repeated |
 
 pub mod cell;
 pub mod evaluate;
+#[cfg(test)]
+mod fixture;
 pub mod history;
 pub mod lstm;
 pub mod member;
