@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fits the constants of tanh in model/src/cell.rs: x P(x^2) / Q(x^2) on |x| <= FLAT.
+"""Fits the constants of tanh in model/src/cell/tanh.rs: x P(x^2) / Q(x^2) on |x| <= FLAT.
 
 Needs mpmath. Minimises the largest absolute error by weighted least squares whose weights follow
 the error (Lawson), on Chebyshev points; prints the constants and what is left of the error.

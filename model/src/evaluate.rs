@@ -151,8 +151,11 @@ impl<'a> Runner<'a> {
             self.fleet.step(&[value]);
             let outlook = self.fleet.outlook(0);
             let others = &outlook.members[..MEMBERS - 1];
-            self.without.observe(Some(value).filter(|v| v.is_finite()), others.to_vec());
-            let Some(all) = scored.as_deref_mut() else { continue };
+            self.without
+                .observe(Some(value).filter(|v| v.is_finite()), others.to_vec());
+            let Some(all) = scored.as_deref_mut() else {
+                continue;
+            };
             let truth = self.series.values.get(at + schema.ahead).copied();
             if let (Some(truth), Some(mix)) = (truth, outlook.value) {
                 // Who can't say anything yet is counted as the mix.
@@ -184,10 +187,18 @@ type Scored = Vec<Vec<Chances>>;
 fn said_of(outlook: &Outlook, rate: Vec<f32>) -> Vec<Vec<f32>> {
     let mix = &outlook.chances;
     let members = outlook.logits.iter().map(|logits| match logits {
-        Some(logits) => within(&logits.iter().map(|logit| chance(*logit)).collect::<Vec<_>>()),
+        Some(logits) => within(
+            &logits
+                .iter()
+                .map(|logit| chance(*logit))
+                .collect::<Vec<_>>(),
+        ),
         None => mix.clone(),
     });
-    std::iter::once(rate).chain(members).chain([mix.clone()]).collect()
+    std::iter::once(rate)
+        .chain(members)
+        .chain([mix.clone()])
+        .collect()
 }
 
 fn learn_part(series: &Series, share: f64) -> &[f32] {
@@ -200,7 +211,10 @@ fn quantile(values: &[f32], share: f64) -> f32 {
     let mut sorted: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f32::total_cmp);
     let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f32::NAN)
+    sorted
+        .get(at.min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(f32::NAN)
 }
 
 /// Walks through all series. `told` hears what is done. `None` if nothing could be scored.
@@ -249,8 +263,12 @@ pub fn evaluate(
             runner.adopt(&learned, until);
         }
         for part in 0..PARTS {
-            let end = share(round) + (share(round + 1) - share(round)) * (part + 1) as f64 / PARTS as f64;
-            let calibrations = learned.odds.as_ref().map(|odds| calibrator.fit(&odds.calibrations));
+            let end =
+                share(round) + (share(round + 1) - share(round)) * (part + 1) as f64 / PARTS as f64;
+            let calibrations = learned
+                .odds
+                .as_ref()
+                .map(|odds| calibrator.fit(&odds.calibrations));
             for runner in &mut runners {
                 if let Some(calibrations) = &calibrations {
                     runner.fleet.calibrate(calibrations.clone());
@@ -266,7 +284,11 @@ pub fn evaluate(
     for runner in &mut runners {
         runner.walk(runner.series.values.len(), Some(&mut chances));
     }
-    let seconds = schema.horizons.bins().iter().map(|bins| *bins as u32 * schema.step);
+    let seconds = schema
+        .horizons
+        .bins()
+        .iter()
+        .map(|bins| *bins as u32 * schema.step);
     Ok(report(&mut runners, chances, seconds.collect()))
 }
 
@@ -276,7 +298,9 @@ fn report(runners: &mut Vec<Runner<'_>>, chances: Scored, within: Vec<u32>) -> O
     let (seasonal, ewma) = (place("seasonal")?, place("ewma")?);
     let (mix, without) = (MEMBERS, MEMBERS + 1);
     let summary = |member: usize, reference: usize| {
-        let skills = runners.iter().map(|runner| runner.errors.skill(member, reference));
+        let skills = runners
+            .iter()
+            .map(|runner| runner.errors.skill(member, reference));
         Summary::of(&skills.collect::<Vec<_>>())
     };
     let mut skills: Vec<Skills> = Vec::new();

@@ -150,10 +150,15 @@ impl Item {
     fn foretell_value(&mut self, value: f32, off: Option<f32>, kind: Kind) {
         let rules = self.rules.iter().map(|rule| rule.forecast(&self.track));
         let mut said: Vec<Option<f32>> = rules.collect();
-        said.push(self.trees.as_ref().and_then(|trees| trees.forecast(&self.track)));
+        said.push(
+            self.trees
+                .as_ref()
+                .and_then(|trees| trees.forecast(&self.track)),
+        );
         let warm = off.filter(|_| self.warm > WARM_UP);
         said.push(warm.and_then(|off| self.track.off_newest(off)));
-        self.hedge.observe(Some(value).filter(|value| value.is_finite()), said.clone());
+        self.hedge
+            .observe(Some(value).filter(|value| value.is_finite()), said.clone());
         let (last, ewma) = (said[0], said[1]);
         self.outlook.value = match kind {
             Kind::Mix => self.hedge.mix(&said),
@@ -177,9 +182,7 @@ impl Item {
         let of_net = of_net.filter(|_| self.warm > WARM_UP);
         let known = match (kind, &learned.odds) {
             (Kind::Naive | Kind::MovingAverage, _) | (_, None) => None,
-            (Kind::Lstm | Kind::Rnn, Some(_)) => {
-                of_net.map(|net| [None, None, Some(net.to_vec())])
-            }
+            (Kind::Lstm | Kind::Rnn, Some(_)) => of_net.map(|net| [None, None, Some(net.to_vec())]),
             (Kind::Mix, Some(odds)) => Some(odds.logits(inputs, of_net)),
         };
         let Some(logits) = known else {
@@ -283,7 +286,10 @@ impl Fleet {
     /// items is of other weights, so they begin again; nobody asks them until they have seen a few
     /// bins.
     pub fn adopt(&mut self, learned: Arc<Learned>) {
-        assert_eq!(learned.schema, self.learned.schema, "other bins or horizons");
+        assert_eq!(
+            learned.schema, self.learned.schema,
+            "other bins or horizons"
+        );
         let count = self.items.len();
         self.of_values = Batch::new(learned.values.as_ref().map(|values| &values.net));
         self.of_chances = Batch::new(learned.odds.as_ref().map(|odds| &odds.net));
@@ -323,7 +329,9 @@ impl Fleet {
         }
         let values_in = chance_inputs.iter().flat_map(|inputs| &inputs[..INPUTS]);
         let offs = self.of_values.step(values_in.copied());
-        let logits = self.of_chances.step(chance_inputs.iter().flatten().copied());
+        let logits = self
+            .of_chances
+            .step(chance_inputs.iter().flatten().copied());
         let count = learned.schema.horizons.count();
         for (at, item) in self.items.iter_mut().enumerate() {
             let off = offs.as_ref().map(|offs| offs[at]);

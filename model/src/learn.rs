@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::cell::Weights;
+use crate::cell::{self, Weights};
 use crate::chance::{Calibration, Logistic, Occurrences};
+use crate::drift::Edges;
 use crate::fleet::{Fleet, happened_in};
 use crate::learned::{CHANCE_INPUTS, Error, Kind, Learned, Net, Odds, Schema, Values};
 use crate::lstm::{self, Loss, Sequences, Training};
@@ -66,11 +67,16 @@ pub fn learn(
         told("rules only");
         return Ok(Some(learned));
     }
-    let Some(values) = learn_values(&examples, training, told)? else {
+    let layer = match kind {
+        Kind::Rnn => cell::Kind::Rnn,
+        _ => cell::Kind::Lstm,
+    };
+    let how = (layer, training);
+    let Some(values) = learn_values(&examples, how, told)? else {
         return Ok(None);
     };
     learned.values = Some(values);
-    let Some(odds) = learn_odds(&examples, training, told)? else {
+    let Some(odds) = learn_odds(&examples, how, told)? else {
         return Ok(None);
     };
     learned.odds = Some(odds);
@@ -78,6 +84,7 @@ pub fn learn(
     if let Some(odds) = &mut learned.odds {
         odds.calibrations = calibrations;
     }
+    learned.edges = Some(Edges::of(examples.chance_given.chunks_exact(CHANCE_INPUTS)));
     Ok(Some(learned))
 }
 
@@ -85,15 +92,20 @@ type Told<'a> = &'a mut dyn FnMut(&str) -> bool;
 
 fn learn_values(
     examples: &Examples,
-    training: &Training,
+    how: (cell::Kind, &Training),
     told: Told<'_>,
 ) -> Result<Option<Values>, Error> {
     let count = examples.value_truth.len();
     if !told(&format!("values: trees, {count} examples")) {
         return Ok(None);
     }
-    let forest = Forest::learn(Goal::Value, &examples.value_given, INPUTS, &examples.value_truth)?;
-    let net = learn_net(Loss::Value, &examples.value_windows, training, told);
+    let forest = Forest::learn(
+        Goal::Value,
+        &examples.value_given,
+        INPUTS,
+        &examples.value_truth,
+    )?;
+    let net = learn_net(Loss::Value, &examples.value_windows, how, told);
     let Some(weights) = net else { return Ok(None) };
     Ok(Some(Values {
         net: Net::new(weights)?,
@@ -103,7 +115,7 @@ fn learn_values(
 
 fn learn_odds(
     examples: &Examples,
-    training: &Training,
+    how: (cell::Kind, &Training),
     told: Told<'_>,
 ) -> Result<Option<Odds>, Error> {
     let count = examples.chance_windows.outputs;
@@ -111,14 +123,17 @@ fn learn_odds(
     for interval in 0..count {
         let (given, labels) = examples.interval(interval);
         let known = labels.len();
-        if !told(&format!("chances: trees {} of {count}, {known} examples", interval + 1)) {
+        if !told(&format!(
+            "chances: trees {} of {count}, {known} examples",
+            interval + 1
+        )) {
             return Ok(None);
         }
         logistics.push(Logistic::learn(&given, CHANCE_INPUTS, &labels));
         let forest = Forest::learn(Goal::Odds, &given, CHANCE_INPUTS, &labels)?;
         forests.push(Arc::new(forest));
     }
-    let net = learn_net(Loss::Chance, &examples.chance_windows, training, told);
+    let net = learn_net(Loss::Chance, &examples.chance_windows, how, told);
     let Some(weights) = net else { return Ok(None) };
     Ok(Some(Odds {
         net: Net::new(weights)?,
@@ -131,7 +146,7 @@ fn learn_odds(
 fn learn_net(
     loss: Loss,
     sequences: &Sequences,
-    training: &Training,
+    (kind, training): (cell::Kind, &Training),
     told: Told<'_>,
 ) -> Option<Weights> {
     let batches = sequences.len().div_ceil(training.batch.max(1)).max(1);
@@ -140,7 +155,8 @@ fn learn_net(
         epochs: (STEPS / batches).clamp(1, EPOCHS_MAX).min(training.epochs),
         ..*training
     };
-    let begin = lstm::fresh(
+    let begin = lstm::fresh_of(
+        kind,
         sequences.inputs,
         training.hidden,
         sequences.outputs,
@@ -167,7 +183,11 @@ fn base_rate(lessons: &[Lesson<'_>], schema: &Schema) -> f32 {
     let (mut times, mut bins) = (0_u64, 0_u64);
     for lesson in lessons {
         let seen = Occurrences::new(schema.grid(), lesson.limit);
-        for happened in lesson.values().iter().filter_map(|value| seen.happens(*value)) {
+        for happened in lesson
+            .values()
+            .iter()
+            .filter_map(|value| seen.happens(*value))
+        {
             times += u64::from(happened);
             bins += 1;
         }
@@ -180,7 +200,10 @@ fn window(lessons: &[Lesson<'_>]) -> (i64, i64) {
     let end = |lesson: &Lesson<'_>| {
         lesson.series.start + lesson.values().len() as i64 * i64::from(lesson.series.step)
     };
-    (begin.unwrap_or(0), lessons.iter().map(end).max().unwrap_or(0))
+    (
+        begin.unwrap_or(0),
+        lessons.iter().map(end).max().unwrap_or(0),
+    )
 }
 
 /// Bins of a lesson that are learned from; those after them are held out.
@@ -212,7 +235,9 @@ fn calibrate(learned: &Learned, lessons: &[Lesson<'_>]) -> Vec<Calibration> {
             }
         }
     }
-    said.iter().map(|said| Calibration::fit(said.iter())).collect()
+    said.iter()
+        .map(|said| Calibration::fit(said.iter()))
+        .collect()
 }
 
 /// What is learned from.
@@ -255,7 +280,8 @@ impl Examples {
                 self.value_truth.push(off);
             }
             self.chance_given.extend(inputs);
-            self.chance_labels.extend(&rows.labels[at * count..][..count]);
+            self.chance_labels
+                .extend(&rows.labels[at * count..][..count]);
         }
         let last = (rows.given.len() + 1).saturating_sub(WINDOW);
         for begin in (0..last).step_by(stride) {
@@ -274,7 +300,9 @@ impl Examples {
     fn interval(&self, interval: usize) -> (Vec<f32>, Vec<f32>) {
         let (mut given, mut labels) = (Vec::new(), Vec::new());
         let rows = self.chance_given.chunks_exact(CHANCE_INPUTS);
-        let of_rows = self.chance_labels.chunks_exact(self.chance_windows.outputs.max(1));
+        let of_rows = self
+            .chance_labels
+            .chunks_exact(self.chance_windows.outputs.max(1));
         for (inputs, of_row) in rows.zip(of_rows) {
             if of_row[interval].is_finite() {
                 given.extend(inputs);

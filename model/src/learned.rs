@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cell::{Cell, Unfit, Weights};
 use crate::chance::{Calibration, Horizons, Logistic, OCCURRENCE_INPUTS, OCCURRENCE_NAMES};
+use crate::drift::Edges;
 use crate::history::Grid;
 use crate::member::{Forest, Unlearned};
 use crate::track::{INPUT_NAMES, INPUTS};
@@ -67,7 +68,7 @@ pub enum Kind {
 
 impl Kind {
     pub const NAMES: [&str; 5] = ["mix", "lstm", "rnn", "moving-average", "naive"];
-    const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 5] = [
         Kind::Mix,
         Kind::Lstm,
         Kind::Rnn,
@@ -156,6 +157,8 @@ pub struct Learned {
     /// From when to when what it was learned from was seen, seconds.
     pub window: (i64, i64),
     pub examples: u64,
+    /// Where the inputs lay that it was learned from.
+    pub edges: Option<Edges>,
 }
 
 /// Learning came to nothing.
@@ -178,6 +181,7 @@ impl Learned {
             base_rate: 0.0,
             window: (0, 0),
             examples: 0,
+            edges: None,
         }
     }
 }

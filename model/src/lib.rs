@@ -4,15 +4,21 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`series`], [`history`], [`running`], [`track`] | a series up to now: bins, level, inputs |
-//! | [`member`] | forecasters of one series |
-//! | [`cell`], [`lstm`] | the LSTM: one step of many items; training |
-//! | [`mix`] | the members' weighted mean, by what each lost lately |
-//! | [`walk`], [`score`], [`evaluate`] | how good forecasts were |
+//! | [`member`], [`mix`] | forecasters of one series' values, and their weighted mean |
+//! | [`chance`] | how likely something happens: hazards, regression, calibration, cold start |
+//! | [`cell`], [`lstm`] | recurrent networks: one step of many items; training |
+//! | [`learn`], [`learned`], [`stored`] | learning from many series; what came of it; in bytes |
+//! | [`fleet`] | many items, bin by bin, and what is foretold of them |
+//! | [`trial`], [`drift`] | whether what was learned anew is better; whether inputs changed |
+//! | [`score`], [`evaluate`] | how good forecasts were |
 //! | [`random`] | numbers that can be repeated |
 
 pub mod cell;
 pub mod chance;
+pub mod drift;
 pub mod evaluate;
+#[cfg(test)]
+mod fixture;
 pub mod fleet;
 pub mod history;
 pub mod learn;
@@ -24,4 +30,8 @@ pub mod random;
 pub mod running;
 pub mod score;
 pub mod series;
+pub mod stored;
+#[cfg(test)]
+mod tests;
 pub mod track;
+pub mod trial;

@@ -1,4 +1,4 @@
-//! Training the LSTM, with burn's automatic differentiation. What comes out is plain
+//! Training the LSTM, or a plain RNN, with burn's automatic differentiation. What comes out is plain
 //! [`Weights`], which [`crate::cell::Cell`] runs.
 //!
 //! Sequences are windows of series; the loss counts at every step after the first ones, which only
@@ -9,7 +9,7 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::{log_sigmoid, sigmoid};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::cell::{GATES, Weights};
+use crate::cell::{Kind, Weights};
 use crate::random::Random;
 
 /// What the outputs mean, and so what is lost by them.
@@ -123,26 +123,28 @@ impl Network {
             weights.head[output * hidden + unit]
         });
         Network {
-            gates: (0..GATES).map(gate).collect(),
-            biases: (0..GATES).map(bias).collect(),
+            gates: (0..weights.kind.gates()).map(gate).collect(),
+            biases: (0..weights.kind.gates()).map(bias).collect(),
             head: param(head.collect(), [hidden, outputs], device),
             head_bias: param(weights.head_bias.clone(), [1, outputs], device),
         }
     }
 
-    fn weights(&self, inputs: usize) -> Weights {
+    fn weights(&self, kind: Kind, inputs: usize) -> Weights {
         let numbers = |param: &Param<Tensor<2>>| {
             let data = param.val().into_data();
             data.try_to_vec::<f32>().expect("weights are f32")
         };
         let [hidden, outputs] = self.head.val().dims();
+        let rows = kind.gates() * hidden;
         let mut weights = Weights {
+            kind,
             inputs,
             hidden,
             outputs,
-            of_input: Vec::with_capacity(GATES * hidden * inputs),
-            of_state: Vec::with_capacity(GATES * hidden * hidden),
-            bias: Vec::with_capacity(GATES * hidden),
+            of_input: Vec::with_capacity(rows * inputs),
+            of_state: Vec::with_capacity(rows * hidden),
+            bias: Vec::with_capacity(rows),
             head: Vec::with_capacity(outputs * hidden),
             head_bias: numbers(&self.head_bias),
         };
@@ -165,12 +167,22 @@ impl Network {
     }
 
     /// Outputs at every step, `[batch, steps, outputs]`, from `[batch, steps, inputs]`.
-    fn forward(&self, given: Tensor<3>) -> Tensor<3> {
-        let [batch, steps, inputs] = given.dims();
+    fn forward(&self, kind: Kind, given: Tensor<3>) -> Tensor<3> {
+        let [batch, ..] = given.dims();
         let [hidden, _] = self.head.val().dims();
-        let device = given.device();
-        let mut state = Tensor::<2>::zeros([batch, hidden], &device);
-        let mut cell = Tensor::<2>::zeros([batch, hidden], &device);
+        let empty = Tensor::<2>::zeros([batch, hidden], &given.device());
+        self.forward_from(kind, given, empty.clone(), empty).0
+    }
+
+    /// The same from a state and a cell on, and the cell at the end.
+    fn forward_from(
+        &self,
+        kind: Kind,
+        given: Tensor<3>,
+        mut state: Tensor<2>,
+        mut cell: Tensor<2>,
+    ) -> (Tensor<3>, Tensor<2>) {
+        let [batch, steps, inputs] = given.dims();
         let mut said = Vec::with_capacity(steps);
         for step in 0..steps {
             let now = given.clone().narrow(1, step, 1).reshape([batch, inputs]);
@@ -179,12 +191,17 @@ impl Network {
                 let product = both.clone().matmul(self.gates[gate].val());
                 product + self.biases[gate].val()
             };
-            let [input, forget, fresh, output] = [sum(0), sum(1), sum(2), sum(3)];
-            cell = sigmoid(forget) * cell + sigmoid(input) * tanh(fresh);
-            state = sigmoid(output) * tanh(cell.clone());
+            state = match kind {
+                Kind::Rnn => tanh(sum(0)),
+                Kind::Lstm => {
+                    let [input, forget, fresh, output] = [sum(0), sum(1), sum(2), sum(3)];
+                    cell = sigmoid(forget) * cell + sigmoid(input) * tanh(fresh);
+                    sigmoid(output) * tanh(cell.clone())
+                }
+            };
             said.push(state.clone().matmul(self.head.val()) + self.head_bias.val());
         }
-        Tensor::stack(said, 1)
+        (Tensor::stack(said, 1), cell)
     }
 }
 
@@ -193,8 +210,14 @@ fn tanh(x: Tensor<2>) -> Tensor<2> {
     sigmoid(x * 2.0) * 2.0 - 1.0
 }
 
-/// Random weights to begin with; states are remembered at first rather than forgotten.
+/// Random weights of an LSTM to begin with.
 pub fn fresh(inputs: usize, hidden: usize, outputs: usize, seed: u64) -> Weights {
+    fresh_of(Kind::Lstm, inputs, hidden, outputs, seed)
+}
+
+/// Random weights to begin with; an LSTM's states are remembered at first rather than forgotten.
+pub fn fresh_of(kind: Kind, inputs: usize, hidden: usize, outputs: usize, seed: u64) -> Weights {
+    let rows = kind.gates() * hidden;
     let mut random = Random::new(seed);
     let bound = 1.0 / (hidden as f32).sqrt();
     let mut uniform = |count: usize| -> Vec<f32> {
@@ -202,16 +225,19 @@ pub fn fresh(inputs: usize, hidden: usize, outputs: usize, seed: u64) -> Weights
         (0..count).map(draw).collect()
     };
     let mut weights = Weights {
+        kind,
         inputs,
         hidden,
         outputs,
-        of_input: uniform(GATES * hidden * inputs),
-        of_state: uniform(GATES * hidden * hidden),
-        bias: vec![0.0; GATES * hidden],
+        of_input: uniform(rows * inputs),
+        of_state: uniform(rows * hidden),
+        bias: vec![0.0; rows],
         head: uniform(outputs * hidden),
         head_bias: vec![0.0; outputs],
     };
-    weights.bias[hidden..2 * hidden].fill(1.0);
+    if kind == Kind::Lstm {
+        weights.bias[hidden..2 * hidden].fill(1.0);
+    }
     weights
 }
 
@@ -238,7 +264,7 @@ pub fn train(
         let rate = training.rate * (1.0 + (progress * std::f64::consts::PI).cos()) / 2.0;
         for batch in order.chunks(training.batch.max(1)) {
             let (given, truth, counts) = gather(sequences, batch, training.warm_up, &device);
-            let said = network.forward(given);
+            let said = network.forward(begin.kind, given);
             let lost = loss(training.loss, said, truth, counts);
             let gradients = GradientsParams::from_grads(lost.backward(), &network);
             network = optimizer.step(rate, network, gradients);
@@ -248,7 +274,7 @@ pub fn train(
                 .map_or(f32::NAN, |all| all[0]);
             batches += 1;
         }
-        let weights = network.weights(begin.inputs);
+        let weights = network.weights(begin.kind, begin.inputs);
         if weights.check().is_err() {
             break;
         }
@@ -300,15 +326,40 @@ fn loss(kind: Loss, said: Tensor<3>, truth: Tensor<3>, counts: Tensor<3>) -> Ten
     (each * counts.clone()).sum() / (counts.sum() + 1e-6)
 }
 
+/// States at every step and the cell at the end, without a head, from a state and a cell on.
+#[cfg(test)]
+pub(crate) fn unheaded(
+    weights: &Weights,
+    given: Tensor<3>,
+    state: Tensor<2>,
+    cell: Tensor<2>,
+) -> (Tensor<3>, Tensor<2>) {
+    let hidden = weights.hidden;
+    let mut weights = weights.clone();
+    weights.outputs = hidden;
+    weights.head = (0..hidden * hidden)
+        .map(|at| f32::from(u8::from(at / hidden == at % hidden)))
+        .collect();
+    weights.head_bias = vec![0.0; hidden];
+    let network = Network::of(&weights, &given.device());
+    network.forward_from(weights.kind, given, state, cell)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::{Cell, States};
+    use crate::cell::Cell;
 
     #[test]
     fn the_kernel_is_what_was_trained() {
+        for kind in [Kind::Lstm, Kind::Rnn] {
+            compare(kind);
+        }
+    }
+
+    fn compare(kind: Kind) {
         let (inputs, hidden, outputs, items, steps) = (12, 32, 4, 7, 32);
-        let mut weights = fresh(inputs, hidden, outputs, 3);
+        let mut weights = fresh_of(kind, inputs, hidden, outputs, 3);
         weights
             .of_state
             .iter_mut()
@@ -319,15 +370,15 @@ mod tests {
         let device = Device::flex();
         let network = Network::of(&weights, &device);
         assert_eq!(
-            network.weights(inputs),
+            network.weights(weights.kind, inputs),
             weights,
             "nothing is lost on the way"
         );
         let data = TensorData::new(given.clone(), [items, steps, inputs]);
-        let said = network.forward(Tensor::from_data(data, &device));
+        let said = network.forward(weights.kind, Tensor::from_data(data, &device));
         let expected = said.into_data().try_to_vec::<f32>().expect("f32");
         let cell = Cell::new(&weights).expect("fit");
-        let mut states = States::new(items, hidden);
+        let mut states = cell.begin(items);
         let mut said = vec![0.0; items * outputs];
         for step in 0..steps {
             let of = |item: usize| &given[(item * steps + step) * inputs..][..inputs];
@@ -360,7 +411,9 @@ mod tests {
 
     #[test]
     fn it_learns_to_remember_and_the_same_seed_learns_the_same() {
-        for loss in [Loss::Value, Loss::Chance] {
+        let kinds = [Kind::Lstm, Kind::Rnn].into_iter();
+        let cases = kinds.flat_map(|kind| [(kind, Loss::Value), (kind, Loss::Chance)]);
+        for (kind, loss) in cases {
             let training = Training {
                 hidden: 16,
                 loss,
@@ -369,14 +422,14 @@ mod tests {
                 rate: 2e-2,
                 ..Training::default()
             };
-            let begin = fresh(1, 16, 1, 2);
+            let begin = fresh_of(kind, 1, 16, 1, 2);
             let mut losses = Vec::new();
             let learned = train(&begin, &remembered(1), &training, |_, lost| {
                 losses.push(lost);
                 true
             });
             let (first, last) = (losses[0], losses[losses.len() - 1]);
-            assert!(last < 0.2 * first, "{loss:?}: {first} to {last}");
+            assert!(last < 0.2 * first, "{kind:?}, {loss:?}: {first} to {last}");
             let again = train(&begin, &remembered(1), &training, |epoch, _| epoch < 29);
             assert_eq!(learned, again);
         }

@@ -51,7 +51,10 @@ impl Logistic {
 
     /// What each input adds to the logarithm of the odds.
     pub fn parts(&self, inputs: &[f32]) -> impl Iterator<Item = f32> {
-        self.weights.iter().zip(inputs).map(|(weight, input)| weight * input)
+        self.weights
+            .iter()
+            .zip(inputs)
+            .map(|(weight, input)| weight * input)
     }
 
     pub fn chance(&self, inputs: &[f32]) -> f32 {
@@ -77,7 +80,11 @@ fn slopes(examples: &[(&[f32], f64)], weights: &[f64]) -> (Vec<f64>, Matrix) {
         for (to, from) in row.iter_mut().zip(*inputs) {
             *to = f64::from(*from);
         }
-        let odds: f64 = row.iter().zip(weights).map(|(input, weight)| input * weight).sum();
+        let odds: f64 = row
+            .iter()
+            .zip(weights)
+            .map(|(input, weight)| input * weight)
+            .sum();
         let p = 1.0 / (1.0 + (-odds.clamp(-ODDS_MAX, ODDS_MAX)).exp());
         let curve = p * (1.0 - p);
         for (at, input) in row.iter().enumerate() {
@@ -120,10 +127,15 @@ fn solve(mut matrix: Matrix, mut right: Vec<f64>) -> Option<Vec<f64>> {
     }
     let mut solution = vec![0.0; width];
     for row in (0..width).rev() {
-        let known: f64 = (row + 1..width).map(|at| matrix[row][at] * solution[at]).sum();
+        let known: f64 = (row + 1..width)
+            .map(|at| matrix[row][at] * solution[at])
+            .sum();
         solution[row] = (right[row] - known) / matrix[row][row];
     }
-    solution.iter().all(|part| part.is_finite()).then_some(solution)
+    solution
+        .iter()
+        .all(|part| part.is_finite())
+        .then_some(solution)
 }
 
 #[cfg(test)]
@@ -136,7 +148,10 @@ mod tests {
         let mut random = Random::new(3);
         let (mut given, mut happened) = (Vec::new(), Vec::new());
         for _ in 0..20_000 {
-            let inputs = [random.unit() as f32 * 4.0 - 2.0, random.unit() as f32 * 4.0 - 2.0];
+            let inputs = [
+                random.unit() as f32 * 4.0 - 2.0,
+                random.unit() as f32 * 4.0 - 2.0,
+            ];
             let odds = 1.5 * inputs[0] - 0.5 * inputs[1] - 1.0;
             given.extend(inputs);
             happened.push(f32::from((random.unit() as f32) < chance(odds)));

@@ -104,7 +104,9 @@ impl Forest {
     pub fn from_bytes(goal: Goal, inputs: usize, bytes: &[u8]) -> Result<Forest, Unlearned> {
         let model = BoostedModel::decode(bytes, ModelFormat::Binary).map_err(unlearned)?;
         let blank = vec![0.0; inputs];
-        model.predict_row(&blank, Iterations::Best).map_err(unlearned)?;
+        model
+            .predict_row(&blank, Iterations::Best)
+            .map_err(unlearned)?;
         Ok(Forest {
             model,
             inputs,

@@ -58,7 +58,11 @@ fn score(arguments: &EvalArgs) -> Result<(Trace, Report), Error> {
     let tell = |what: &str| {
         let _ = writeln!(std::io::stderr(), "{what}");
     };
-    tell(&format!("{} series, {} rows", trace.series.len(), trace.rows));
+    tell(&format!(
+        "{} series, {} rows",
+        trace.series.len(),
+        trace.rows
+    ));
     let plan = Plan {
         kind: arguments.kind,
         rounds: arguments.rounds.into(),
@@ -112,11 +116,17 @@ fn as_text(trace: &Trace, report: &Report) -> String {
     let rows: Vec<_> = report.skills.iter().filter_map(value_row).collect();
     text += &table(&header, &rows);
     if let Some(marginal) = report.lstm_marginal {
-        text += &format!("The LSTM lowers the mix's error by {}.\n", percent(marginal));
+        text += &format!(
+            "The LSTM lowers the mix's error by {}.\n",
+            percent(marginal)
+        );
     }
     for (at, within) in report.within.iter().enumerate() {
         let scored = |skills: &Skills| {
-            let chances = skills.chances.get(at).filter(|chances| !chances.is_empty())?;
+            let chances = skills
+                .chances
+                .get(at)
+                .filter(|chances| !chances.is_empty())?;
             Some((skills.name.clone(), chances.clone()))
         };
         let scored: Vec<_> = report.skills.iter().filter_map(scored).collect();
@@ -128,7 +138,10 @@ fn as_text(trace: &Trace, report: &Report) -> String {
             "\nChances within {}, {count} forecasts, {rate:.1} % happened\n",
             duration(*within)
         );
-        let rows: Vec<_> = scored.iter().map(|(name, chances)| chance_row(name, chances)).collect();
+        let rows: Vec<_> = scored
+            .iter()
+            .map(|(name, chances)| chance_row(name, chances))
+            .collect();
         text += &table(&["", "BRIER", "SKILL", "OFF BY", "AUC", "AT 10 %"], &rows);
     }
     text + "\nSKILL against always saying how often it happened; OFF BY: calibration error;\n\
@@ -178,9 +191,10 @@ fn as_json(report: &Report) -> Value {
 fn skills_json(skills: &Skills, within: &[u32]) -> Value {
     let (seasonal, ewma) = (&skills.vs_seasonal, &skills.vs_ewma);
     let first = skills.chances.first().filter(|chances| !chances.is_empty());
-    let horizons = within.iter().zip(&skills.chances).map(|(seconds, chances)| {
-        (seconds.to_string(), chances_json(Some(chances)))
-    });
+    let horizons = within
+        .iter()
+        .zip(&skills.chances)
+        .map(|(seconds, chances)| (seconds.to_string(), chances_json(Some(chances))));
     let mut all = json!({
         "skill_vs_seasonal_median": seasonal.map(|summary| summary.median),
         "skill_vs_ewma_median": ewma.map(|summary| summary.median),

@@ -60,8 +60,14 @@ fn series(area: &Area<'_>, drawn: &Drawn) -> Result<(), Failure> {
     let hours = |time: i64| (time - points.first().map_or(0, |first| first.0)) as f64 / 3600.0;
     let both = points.iter().flat_map(|(_, truth, said)| [*truth, *said]);
     let both = both.filter(|value| value.is_finite());
-    let (low, high) = both.fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)));
-    let (low, high) = if low < high { (low, high) } else { (low.min(0.0), low.max(0.0) + 1.0) };
+    let (low, high) = both.fold((f32::MAX, f32::MIN), |(low, high), v| {
+        (low.min(v), high.max(v))
+    });
+    let (low, high) = if low < high {
+        (low, high)
+    } else {
+        (low.min(0.0), low.max(0.0) + 1.0)
+    };
     let end = points.last().map_or(1.0, |last| hours(last.0).max(1.0));
     let caption = format!("{}: what was foretold, and what came", drawn.name);
     let mut chart = ChartBuilder::on(area)
@@ -99,7 +105,9 @@ fn reliability(area: &Area<'_>, report: &Report) -> Result<(), Failure> {
     let bins_of = |name: &str| -> Vec<Bin> {
         let skills = report.skills.iter().find(|skills| skills.name == name);
         let chances = skills.and_then(|skills| skills.chances.first());
-        chances.map(|chances| chances.reliability()).unwrap_or_default()
+        chances
+            .map(|chances| chances.reliability())
+            .unwrap_or_default()
     };
     let within = report.within.first().map_or(0, |seconds| *seconds);
     let caption = format!(
