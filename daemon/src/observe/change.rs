@@ -1,9 +1,9 @@
 //! How much each partition and segment changes, and in how large steps, from the tailed log.
 //!
-//! A shard adds up what it read in a [`Summary`] for each partition, and hands it over now and then;
-//! [`Changes`] adds these up for a bin. Bytes are those of deltas as logged, because that is what a
-//! copy costs; a segment's share of them is by its pages. The sizes of a segment's updates are the
-//! average of one summary.
+//! A shard adds up what it read in a [`Summary`] for each partition, and hands it over now and
+//! then; [`Changes`] adds these up for a bin. Bytes are those of deltas as logged, because that is
+//! what a copy costs; a segment's share of them is by its pages. The sizes of a segment's updates
+//! are the average of one summary.
 //!
 //! Invariant: never more than the bound; who was silent for the longest time goes first, and what
 //! finds no room is counted.

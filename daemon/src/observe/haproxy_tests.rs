@@ -8,7 +8,8 @@ use super::*;
 /// The example of the manual, with captures.
 const MANUAL: &str = "Feb  6 12:14:14 localhost haproxy[14389]: 10.0.1.2:33317 \
     [06/Feb/2009:12:14:14.655] http-in static/srv1 10/0/30/69/109 200 2750 - - ---- 1/1/1/1/0 0/0 \
-    {1wt.eu|Mozilla/5.0 (X11; #7Bodd#7D)} {17} \"GET /tenants/42/index%20one.html?u=a%2Fb HTTP/1.1\"";
+    {1wt.eu|Mozilla/5.0 (X11; #7Bodd#7D)} {17} \
+    \"GET /tenants/42/index%20one.html?u=a%2Fb HTTP/1.1\"";
 
 fn rules(key: &str) -> Rules {
     let field = |text| Field::parse(text).expect("a field");

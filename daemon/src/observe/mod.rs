@@ -9,8 +9,8 @@
 //! | [`load`] | how busy the node is |
 //! | [`history`] | moves and backups |
 //!
-//! Events and readings go in, with the time; once in a bin [`Observatory::close`] gives out what was
-//! seen as a [`Bin`] of samples, in one order everywhere.
+//! Events and readings go in, with the time; once in a bin [`Observatory::close`] gives out what
+//! was seen as a [`Bin`] of samples, in one order everywhere.
 //!
 //! Invariants: pure; whatever goes in, values are finite and not negative; memory is within
 //! [`Settings::bytes_max`]. What was seen once is told in every bin, as 0 where it is silent, until
@@ -23,7 +23,6 @@ pub mod history;
 pub mod load;
 pub mod sketch;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wal::{PartitionName, Time};
@@ -233,7 +232,7 @@ impl Observatory {
         let skipped = next.saturating_sub(self.due()) / i64::from(length);
         self.missed = u32::try_from(skipped.max(0)).unwrap_or(u32::MAX);
         self.begin = next;
-        // After a jump nobody looked before now; else what was counted since the end is of this bin.
+        // After a jump nobody looked before now; else what comes late is still of this bin's time.
         self.since = if skipped == 0 { next } else { now };
         self.accesses.next_bin();
         self.changes.next_bin();
@@ -289,10 +288,14 @@ impl Observatory {
     }
 
     fn samples(&self) -> Vec<Sample> {
-        let mut sorted = BTreeMap::new();
+        let mut samples = Vec::new();
         let mut put = |subject: &Subject, signal, value: f64| {
             debug_assert!(value.is_finite() && value >= 0.0);
-            sorted.insert((subject.clone(), signal), value as f32);
+            samples.push(Sample {
+                subject: subject.clone(),
+                signal,
+                value: value as f32,
+            });
         };
         for (gauge, mean) in self.load.means() {
             put(&Subject::Node, Signal::Load(gauge), mean);
@@ -313,12 +316,11 @@ impl Observatory {
         for held in self.accesses.held() {
             self.put_accesses(held, &mut put);
         }
-        let sample = |((subject, signal), value)| Sample {
-            subject,
-            signal,
-            value,
-        };
-        sorted.into_iter().map(sample).collect()
+        samples.sort_unstable_by(|one, two| {
+            let subjects = one.subject.cmp(&two.subject);
+            subjects.then_with(|| one.signal.cmp(&two.signal))
+        });
+        samples
     }
 
     fn put_accesses(&self, held: &Held<Subject>, put: &mut impl FnMut(&Subject, Signal, f64)) {

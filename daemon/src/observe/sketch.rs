@@ -1,11 +1,11 @@
 //! Heavy hitters: the keys that are asked for most, out of any number, in bounded memory.
 //!
-//! Filtered space-saving (Homem and Carvalho, "Finding top-k elements in data streams", 2010) with a
-//! count-min sketch (Cormode and Muthukrishnan, 2005; conservative update) as the filter. A key that
-//! is *held* has a slot and is counted exactly from then on. A key that is not is counted in the
-//! filter; when its estimate there exceeds the least weight of the held ones, it takes that slot,
-//! and who had it goes back into the filter. At the end of a bin everything is halved, so that what
-//! was asked for long ago makes room.
+//! Filtered space-saving (Homem and Carvalho, "Finding top-k elements in data streams", 2010) with
+//! a count-min sketch (Cormode and Muthukrishnan, 2005; conservative update) as the filter. A key
+//! that is *held* has a slot and is counted exactly from then on. A key that is not is counted in
+//! the filter; when its estimate there exceeds the least weight of the held ones, it takes that
+//! slot, and who had it goes back into the filter. At the end of a bin everything is halved, so
+//! that what was asked for long ago makes room.
 //!
 //! What holds, with N the accesses in a bin and `width` the cells of a row ([`Sketch::width`]):
 //!

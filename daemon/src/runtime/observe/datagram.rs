@@ -1,7 +1,7 @@
 //! A Unix datagram socket that takes events: one or more lines in each datagram.
 //!
-//! A full queue (net.unix.max_dgram_qlen) holds senders up, or tells them at once if they don't want
-//! to wait; the daemon is not asked.
+//! A full queue (net.unix.max_dgram_qlen) holds senders up, or tells them at once if they don't
+//! want to wait; the daemon is not asked.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};

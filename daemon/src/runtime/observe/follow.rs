@@ -1,8 +1,9 @@
 //! Files that are followed as `tail -F` does: they grow, are rotated, are cut, go and come back.
 //!
-//! A file that is there at the start is read from its end; one that comes later, from its beginning.
-//! After a rotation the old file is read to its end before the new one is opened; one that became
-//! shorter is read from its beginning. A last line without its end waits for the rest of it.
+//! A file that is there at the start is read from its end; one that comes later, from its
+//! beginning. After a rotation the old file is read to its end before the new one is opened; one
+//! that became shorter is read from its beginning. A last line without its end waits for the rest
+//! of it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,6 +38,7 @@ impl Follower {
             open: None,
             rest: Vec::new(),
             skipping: false,
+            refused: false,
         });
     }
 
@@ -107,6 +109,8 @@ struct Followed {
     rest: Vec<u8>,
     /// A line that is too long is passed over, up to its end.
     skipping: bool,
+    /// It can't be opened, which was told.
+    refused: bool,
 }
 
 impl Followed {
@@ -116,10 +120,15 @@ impl Followed {
             Ok((file, offset))
         });
         self.open = match opened {
-            Ok(opened) => Some(opened),
+            Ok(opened) => {
+                self.refused = false;
+                Some(opened)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(file = %self.path.display(), %error, "not read");
+                if !std::mem::replace(&mut self.refused, true) {
+                    tracing::warn!(file = %self.path.display(), %error, "not read");
+                }
                 None
             }
         };

@@ -10,8 +10,9 @@
 //! | [`show`] | what is seen, for people |
 //! | [`outlook`] | where finished bins go |
 //!
-//! It sleeps in poll(2) until one of these has something, a reading is due or a bin is over. Whoever
-//! hands something over never waits: the queue is bounded, what finds no room is dropped and counted.
+//! It sleeps in poll(2) until one of these has something, a reading is due or a bin is over.
+//! Whoever hands something over never waits: the queue is bounded, what finds no room is dropped
+//! and counted.
 
 pub mod changes;
 pub mod datagram;
@@ -36,7 +37,7 @@ use self::outlook::Outlook;
 use self::reading::Node;
 use self::source::Source;
 use super::Error;
-use crate::config::{Config, Feed, Format, ObserveConfig};
+use crate::config::{Config, Feed, Follow, Format, ObserveConfig};
 use crate::control::access::Access as Visitors;
 use crate::control::gateway::Answer;
 use crate::control::metrics as declared;
@@ -157,8 +158,12 @@ struct Sources {
 
 impl Sources {
     fn open(config: &ObserveConfig, group: Option<&str>) -> Result<Sources, Error> {
-        let group = Visitors::new(group).group();
         let mut sockets = Vec::new();
+        let is_socket = |follow: &Follow| matches!(follow.feed, Feed::Socket(_));
+        let group = match config.socket.is_some() || config.follow.iter().any(is_socket) {
+            true => Visitors::new(group).group(),
+            false => None,
+        };
         if let Some(path) = &config.socket {
             sockets.push(Datagrams::bind(path, group, Format::Json)?);
         }
@@ -274,10 +279,12 @@ impl Worker {
 
     /// Until the next reading, or the end of the bin by the clock as it goes now.
     fn longest(&self) -> Duration {
-        let left = self.observatory.due().saturating_sub(wall()).max(0) as u64;
-        let bin = Span::secs(left);
-        let reading = self.load_due - io::reactor::now();
-        bin.min(reading).to_duration()
+        let due = Duration::from_secs(self.observatory.due().unsigned_abs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let bin = due.saturating_sub(now.unwrap_or_default());
+        let reading = (self.load_due - io::reactor::now()).to_duration();
+        // poll(2) never wakes too early; this is so that the end is not missed by a rounding.
+        bin.min(reading) + Duration::from_micros(100)
     }
 
     /// What time brings.
