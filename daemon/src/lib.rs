@@ -2,6 +2,7 @@
 //!
 //! | module | what it does | touches the world |
 //! |---|---|---|
+//! | [`observe`] | accesses, changes, load and history, in numbers | no |
 //! | [`serve`] | every question and answer, as types | no |
 //! | [`config`] | the TOML file, checked | reads it |
 //! | [`control`] | coordinator, HTTP, metrics, notify, routing | yes |
@@ -19,6 +20,8 @@ pub mod effect;
 pub mod event;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod mutation;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod observe;
 pub mod positions;
 pub mod runtime;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]

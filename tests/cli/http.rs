@@ -13,10 +13,10 @@ use crate::has;
 
 /// An answer as it came.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -35,7 +35,7 @@ impl Answer {
         }
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
@@ -62,7 +62,7 @@ fn socket(node: &Node) -> UnixStream {
     stream
 }
 
-fn request(node: &Node, method: &str, target: &str, body: &str) -> Answer {
+pub fn request(node: &Node, method: &str, target: &str, body: &str) -> Answer {
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n\
          {body}",

@@ -10,6 +10,7 @@
 //! | [`http`] | the same by raw HTTP, probes and metrics |
 //! | [`access`] | who may use the socket |
 //! | [`dump`] | the files of a daemon that worked |
+//! | [`observe`] | accesses from every source, changes, moves, memory |
 //! | [`rest`] | partitions at rest |
 
 mod access;
@@ -24,6 +25,7 @@ mod dump;
 mod http;
 mod logs;
 mod moves;
+mod observe;
 mod rest;
 mod verbs;
 

@@ -118,6 +118,14 @@ pub enum Verb {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Show what is seen: load, changes, accesses, moves and backups
+    #[command(after_help = "Examples:\n  foreshadow observed\n  \
+                            foreshadow observed --limit 100 --json | jq .keys")]
+    Observed {
+        /// Members of each list
+        #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+        limit: usize,
+    },
     /// Compare the shadows of a partition with their source: position and digest over all pages
     #[command(after_help = "Examples:\n  foreshadow verify tenant42.db")]
     Verify { partition: String },

@@ -61,6 +61,7 @@ impl Ask {
             Verb::Peers => get("/v1/peers"),
             Verb::Events { follow: false } => get("/v1/events?follow=false"),
             Verb::Events { follow: true } => get("/v1/events?after=0"),
+            Verb::Observed { limit } => get(format!("/v1/observed?limit={limit}")),
             Verb::Verify { partition } => post(partition_path(partition, "/verify"), json!({})),
             Verb::Version => get("/v1/version"),
             Verb::Run(_)
@@ -148,6 +149,8 @@ promote a.db --force => Promote { partition: PartitionName("a.db"), force: true 
 peers => Peers
 events => Events { after: None, follow: false }
 events --follow => Events { after: Some(EventId(0)), follow: true }
+observed => Observed { limit: 10 }
+observed --limit 3 => Observed { limit: 3 }
 verify eu/a_b.db => Verify { partition: PartitionName("eu/a b.db") }
 version => Version
 "#;

@@ -7,6 +7,7 @@
 //! | [`client`] | the socket |
 //! | [`render`] | answers for people |
 //! | [`moves`] | waiting for a move |
+//! | [`observed`] | what is seen, for people |
 //! | [`run`], [`logs`] | the daemon |
 //! | [`model`] | what the model is worth |
 //! | [`init`] | a file to start from, and whether it is right |
@@ -27,6 +28,7 @@ pub mod init;
 pub mod logs;
 pub mod model;
 pub mod moves;
+pub mod observed;
 pub mod render;
 pub mod run;
 pub mod wal_dump;
@@ -154,6 +156,7 @@ fn show(verb: &Verb, answer: &Answer) -> Result<String, Failure> {
             .iter()
             .map(render::event)
             .collect(),
+        Verb::Observed { .. } => observed::observed(&answer.read()?),
         Verb::Verify { .. } => render::verified(&answer.read()?),
         Verb::Version => {
             let daemon: VersionReply = answer.read()?;

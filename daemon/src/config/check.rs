@@ -70,6 +70,7 @@ impl Checker<'_> {
                 dir: self.path_of("routing.dir", raw.routing.dir),
             },
             serve: self.serve(raw.serve),
+            observe: self.observe(raw.observe),
             log: self.log(raw.log),
             node,
         }

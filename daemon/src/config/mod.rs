@@ -6,6 +6,7 @@
 //! | `raw` | the file as written: every key optional, every value with its place |
 //! | `check` | raw -> [`Config`], the only door: sections and their bounds |
 //! | `engines` | the same for `[[engine.sqlite]]` and `[[engine.native]]` |
+//! | `observe` | `[observe]` and `[[observe.follow]]` |
 //! | `values` | one value: expanded, parsed, or refused with its place |
 //! | [`error`] | what is wrong, where, and what to do |
 //!
@@ -14,6 +15,7 @@
 mod check;
 mod engines;
 pub mod error;
+mod observe;
 mod raw;
 pub mod units;
 mod values;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use wal::{Engine, NodeId, Span};
 
 pub use error::{Error, Errors};
+pub use observe::{Feed, Follow, Format, ObserveConfig};
 pub use units::{Rate, Size};
 
 use crate::serve::query::NodeName;
@@ -47,6 +50,7 @@ pub struct Config {
     pub coordinator: CoordinatorConfig,
     pub routing: RoutingConfig,
     pub serve: ServeConfig,
+    pub observe: ObserveConfig,
     pub log: LogConfig,
 }
 
@@ -239,6 +243,7 @@ impl Config {
             ("coordinator", self.coordinator == new.coordinator),
             ("routing", self.routing == new.routing),
             ("serve", self.serve == new.serve),
+            ("observe", self.observe == new.observe),
         ]
         .into_iter()
         .filter_map(|(section, same)| (!same).then_some(section))
@@ -356,5 +361,7 @@ impl Default for LogConfig {
     }
 }
 
+#[cfg(test)]
+mod observe_tests;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ pub struct Raw {
     pub coordinator: Coordinator,
     pub routing: Routing,
     pub serve: Serve,
+    pub observe: Observe,
     pub log: Log,
 }
 
@@ -143,4 +144,30 @@ pub struct Serve {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     pub level: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Observe {
+    pub bin: Value<String>,
+    pub load_every: Value<String>,
+    pub max_bytes: Value<String>,
+    pub top: Value<u64>,
+    pub segments: Value<bool>,
+    pub socket: Value<String>,
+    pub follow: Vec<Spanned<Follow>>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Follow {
+    pub path: Value<String>,
+    pub socket: Value<String>,
+    pub format: Value<String>,
+    pub key: Value<String>,
+    pub user: Value<String>,
+    pub region: Value<String>,
+    pub partition: Value<String>,
+    pub partition_suffix: Value<String>,
+    pub task: Value<String>,
 }

@@ -14,13 +14,13 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// Parses `text`, in which `DIR` stands for a directory that exists.
-fn parse_in(dir: &Path, text: &str) -> Result<Config, Errors> {
+pub(super) fn parse_in(dir: &Path, text: &str) -> Result<Config, Errors> {
     let text = text.replace("DIR", dir.to_str().expect("UTF-8"));
     Config::parse(Path::new(FILE), &text, &environment)
 }
 
 /// A file that is right, before and after which more can be written.
-const RIGHT: &str = "[node]\nname = \"node-a\"\n[[engine.sqlite]]\ndir = \"DIR\"\n";
+pub(super) const RIGHT: &str = "[node]\nname = \"node-a\"\n[[engine.sqlite]]\ndir = \"DIR\"\n";
 
 /// The words for what is wrong with `text`.
 fn wrong(text: &str) -> String {
@@ -31,7 +31,7 @@ fn wrong(text: &str) -> String {
     errors.replace(dir.path().to_str().expect("UTF-8"), "DIR") + "\n"
 }
 
-fn wrong_after_right(text: &str) -> String {
+pub(super) fn wrong_after_right(text: &str) -> String {
     wrong(&format!("{RIGHT}{text}"))
 }
 
@@ -146,6 +146,12 @@ fn the_starter_file_shows_the_defaults() {
     let mut engines = as_is.engines.clone();
     engines.push(EngineConfig::of(Engine::Native, dir.path().join("logs")));
     let peers = shown.peers.clone();
+    let observe = ObserveConfig {
+        socket: Some("/run/foreshadow/access.sock".into()),
+        follow: shown.observe.follow.clone(),
+        ..as_is.observe.clone()
+    };
+    assert_eq!(observe.follow.len(), 2);
     assert_eq!(
         shown,
         Config {
@@ -153,6 +159,7 @@ fn the_starter_file_shows_the_defaults() {
             engines,
             routing,
             serve,
+            observe,
             ..as_is
         }
     );
@@ -167,11 +174,12 @@ fn the_starter_file_shows_every_key() {
         "coordinator",
         "routing",
         "serve",
+        "observe",
         "log",
     ] {
         assert_shows(section, &wrong(&format!("[{section}]\nzzz = 1\n")));
     }
-    for section in ["peer", "engine.sqlite", "engine.native"] {
+    for section in ["peer", "engine.sqlite", "engine.native", "observe.follow"] {
         assert_shows(section, &wrong(&format!("[[{section}]]\nzzz = 1\n")));
     }
 }
@@ -183,17 +191,16 @@ fn assert_shows(section: &str, words: &str) {
         .expect("the keys of the section");
     let text = uncommented();
     let header = [format!("[{section}]\n"), format!("[[{section}]]\n")];
-    let start = header
-        .iter()
-        .find_map(|header| text.find(header.as_str()))
-        .expect(section);
-    let body = &text[start + 1..];
-    let body = &body[..body.find("\n[").unwrap_or(body.len())];
+    let starts = header.iter().flat_map(|header| text.match_indices(header));
+    let bodies = starts.map(|(start, _)| {
+        let body = &text[start + 1..];
+        &body[..body.find("\n[").unwrap_or(body.len())]
+    });
+    let body: String = bodies.collect();
     for key in keys.split(", ") {
-        assert!(
-            body.contains(&format!("\n{key} = ")),
-            "{section}.{key} is not shown"
-        );
+        let shown = body.contains(&format!("\n{key} = "));
+        let sections = text.contains(&format!("[[{section}.{key}]]\n"));
+        assert!(shown || sections, "{section}.{key} is not shown");
     }
 }
 
@@ -216,7 +223,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         "/etc/foreshadow/foreshadow.toml:5:2: swich: unknown key in the file\n \
          5 | [swich]\n   |  ^^^^^\n  \
          help: did you mean switch? the file knows node, peer, engine, ship, switch, coordinator, \
-         routing, serve, log\n"
+         routing, serve, observe, log\n"
     );
 }
 

@@ -24,7 +24,7 @@ use super::access::{Access, Visitor};
 use super::events::Events;
 use super::gateway::Gateway;
 use super::metrics::Meter;
-use crate::serve::http::{BODY_LEN_MAX, ROUTES};
+use crate::serve::http::{ROUTES, body_len_max};
 use crate::serve::probe::Probe;
 use crate::serve::problem::{self, Problem, ProblemKind};
 use crate::serve::query::{EventId, Query};
@@ -152,11 +152,12 @@ async fn read(request: Request<Incoming>) -> Result<Query, Problem> {
         .path_and_query()
         .map_or("/", |target| target.as_str())
         .to_owned();
-    let body = Limited::new(body, BODY_LEN_MAX)
+    let len_max = body_len_max(&target);
+    let body = Limited::new(body, len_max)
         .collect()
         .await
         .map_err(|error| {
-            let detail = format!("the body can't be read ({error}); at most {BODY_LEN_MAX} bytes");
+            let detail = format!("the body can't be read ({error}); at most {len_max} bytes");
             Problem::new(ProblemKind::TooLarge, detail)
         })?;
     let mut query = crate::serve::http::read(head.method.as_str(), &target, &body.to_bytes())?;

@@ -64,6 +64,14 @@ metrics_table! {
         "Partitions {role: owner|shadow|remote|refused, shard}";
     PEER_UP = "foreshadow_peer_up", Gauge, Count,
         "1 while a link to a peer stands {peer, lane}";
+    ACCESS_EVENTS_TOTAL = "foreshadow_access_events_total", Counter, Count,
+        "Access events that were counted {source}";
+    ACCESS_MALFORMED_TOTAL = "foreshadow_access_malformed_total", Counter, Count,
+        "Lines that were no access event {source}";
+    OBSERVE_BYTES = "foreshadow_observe_bytes", Gauge, Bytes,
+        "Memory of what is observed, of observe.max_bytes";
+    OBSERVE_DROPPED_TOTAL = "foreshadow_observe_dropped_total", Counter, Count,
+        "Hand-overs to the observe thread that found its queue full";
     BUILD_INFO = "foreshadow_build_info", Gauge, Count,
         "Always 1 {version, node}";
 }

@@ -7,6 +7,7 @@ use wal::ShardIndex;
 
 use super::discover;
 use super::mail::{Mail, Mailbox};
+use super::observe;
 use super::setup::Setup;
 use crate::control::gateway::{Answer, Question};
 use crate::event::Event;
@@ -19,6 +20,10 @@ pub fn run(setup: &Setup, shards: &[Mailbox], questions: &flume::Receiver<Questi
     while let Ok(Question { query, answer }) = questions.recv() {
         match query {
             Query::AddPartition { path } => answer.give(add(setup, shards, &path)),
+            query if query.scope() == Scope::Observer => {
+                // Who asks is told when there is no room.
+                let _ = setup.observer.post(observe::Mail::Ask(query, answer));
+            }
             query => pass_on(shards, query, answer),
         }
     }
@@ -31,7 +36,7 @@ fn pass_on(shards: &[Mailbox], query: Query, answer: Answer) {
             let give = Box::new(move |reply| answer.give(reply));
             shards[usize::from(shard.0)].post(Mail::Ask(query, give));
         }
-        Scope::Node | Scope::Control => {
+        Scope::Node | Scope::Control | Scope::Observer => {
             let gathering = Arc::new(Mutex::new(Gathering::new(shards.len(), answer)));
             for (index, shard) in shards.iter().enumerate() {
                 let gathering = Arc::clone(&gathering);

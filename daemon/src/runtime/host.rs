@@ -25,6 +25,7 @@ use super::lives::Lives;
 use super::mail::{Answer, Mail, Mailbox};
 use super::meters::Meters;
 use super::notices::Noticeboard;
+use super::observe::changes::Gathered;
 use super::pools::Pools;
 use super::positions::Positions;
 use super::setup::Setup;
@@ -59,6 +60,7 @@ pub struct Host {
     pub grants: Grants,
     pub bells: Bells,
     pub later: Later,
+    pub gathered: Gathered,
     /// When the turn before this one began.
     pub last_turn: Time,
     pub now: Time,
@@ -119,6 +121,7 @@ impl Host {
             grants,
             bells: Bells::default(),
             later: Later::default(),
+            gathered: Gathered::default(),
             brain,
             lives,
             copies,
@@ -163,6 +166,7 @@ impl Host {
         self.take_incoming(ring, incoming);
         self.settle(ring);
         self.publish_positions();
+        self.tell_changes();
         self.measure();
         self.choose_codecs();
     }
@@ -199,6 +203,7 @@ impl Host {
             self.lives.deadline(),
             self.copies.deadline(),
             self.later.deadline(),
+            self.gathered.deadline(),
             door,
         ]
         .into_iter()

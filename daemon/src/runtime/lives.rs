@@ -275,12 +275,8 @@ impl Host {
             self.tend_live(id);
             self.want_bell(id);
         }
-        if self
-            .lives
-            .colds
-            .deadline()
-            .is_some_and(|due| due <= self.now)
-        {
+        let colds = self.lives.colds.deadline();
+        if colds.is_some_and(|due| due <= self.now) {
             self.sweep_colds();
         }
         self.continue_copies();
@@ -368,6 +364,7 @@ impl Host {
         live.mirrored.consumed(to.lsn, live.source.log_lsn());
         live.upkeep.on_commit(self.now);
         self.positions_consumed(id);
+        self.saw_change(id, change.commits(), bytes, head.page_size, &edits);
         self.happened(Event::Advanced {
             partition: id,
             position: to,

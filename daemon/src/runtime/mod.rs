@@ -19,6 +19,7 @@
 //! | [`notes`], [`positions`], [`mirrored`] | the switch journal; how far everything has come |
 //! | [`outside`] | peers, the switch journal, routes |
 //! | [`codecs`] | which codec each link uses |
+//! | [`observe`] | the thread that sees accesses, changes and load |
 //! | [`meters`] | what is counted |
 //! | [`pools`], [`mail`], [`notices`] | helper threads, inboxes, news |
 //!
@@ -52,6 +53,7 @@ pub mod meters;
 pub mod mirrored;
 pub mod notes;
 pub mod notices;
+pub mod observe;
 pub mod outside;
 pub mod pools;
 pub mod positions;
@@ -133,6 +135,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         readiness,
     } = seat;
     let places = open_places(&config)?;
+    let (observer, observing) = observe::start(&config)?;
     let parts = Parts {
         leases: Leases::open(&places)?,
         places,
@@ -140,6 +143,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
         positions: open_positions(&config)?,
         desk,
         routes,
+        observer: observer.clone(),
         kernel: describe(&probe),
         config,
     };
@@ -147,7 +151,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     let findings = recover::shadows(&setup)?;
     recover::tell(&setup, &findings);
     let places = discover::first(&setup);
-    let post = notices::post_to(events);
+    let post = notices::post_to(events, observer);
     let crew = Crew::start(
         &setup,
         findings.journals,
@@ -175,6 +179,7 @@ pub fn run(config: Config, seat: Seat) -> Result<(), Error> {
     // First nobody writes, then nobody reads any more.
     renewal.end();
     crew.finish();
+    observing.end();
     ended
 }
 

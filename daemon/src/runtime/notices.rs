@@ -4,15 +4,26 @@ use std::sync::Arc;
 
 use wal::PartitionName;
 
+use super::observe::{Mail, Observer};
 use crate::control::events::Events;
 use crate::effect::{Notice, NoticeKind};
+use crate::observe::history::Happening;
 
 /// Where a notice goes.
 pub type Post = Arc<dyn Fn(Option<&PartitionName>, &Notice) + Send + Sync>;
 
-/// Publishes notices as events.
-pub fn post_to(events: Events) -> Post {
+/// Publishes notices as events, and lets the observer know of partitions that come and go.
+pub fn post_to(events: Events, observer: Observer) -> Post {
     Arc::new(move |name, notice| {
+        let happening = match notice.kind {
+            NoticeKind::Served => Some(Happening::Came),
+            NoticeKind::Released => Some(Happening::Left),
+            _ => None,
+        };
+        if let (Some(name), Some(happening)) = (name, happening) {
+            // What was dropped is counted there.
+            let _ = observer.post(Mail::Moved(name.clone(), happening));
+        }
         let name = name.map(PartitionName::as_str);
         events.publish(word(notice.kind), name, notice.text.clone());
     })

@@ -9,6 +9,7 @@ use wal::{Engine, PartitionId, PartitionName, ShardIndex, Time};
 
 use super::leases::Leases;
 use super::notes::Notes;
+use super::observe::Observer;
 use super::positions::PositionsFile;
 use crate::config::{Config, EngineConfig};
 use crate::control::desk::Desk;
@@ -70,6 +71,7 @@ pub struct Setup {
     pub positions: PositionsFile,
     pub desk: Desk,
     pub routes: Routes,
+    pub observer: Observer,
     /// Only where a place is guarded.
     pub leases: Option<Leases>,
     pub started_at: Time,
@@ -86,6 +88,7 @@ pub struct Parts {
     pub positions: PositionsFile,
     pub desk: Desk,
     pub routes: Routes,
+    pub observer: Observer,
     pub leases: Option<Leases>,
     pub kernel: serde_json::Map<String, serde_json::Value>,
 }
@@ -99,6 +102,7 @@ impl Setup {
             positions,
             desk,
             routes,
+            observer,
             leases,
             kernel,
         } = parts;
@@ -111,6 +115,7 @@ impl Setup {
             positions,
             desk,
             routes,
+            observer,
             leases,
             started_at,
             kernel,

@@ -14,6 +14,11 @@ use super::query::{EventId, MOVE_TIMEOUT, MoveId, NodeName, Query};
 
 /// Longest body read; the largest sensible one is a path and a few words.
 pub const BODY_LEN_MAX: usize = 64 << 10;
+/// Longest body of access events: some thousand lines.
+const ACCESS_LEN_MAX: usize = 256 << 10;
+/// Members of a list of what is seen, when the asker does not say, and at most.
+const LIMIT: usize = 10;
+const LIMIT_MAX: usize = 10_000;
 /// Longest move that may be asked for: a day.
 const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
@@ -52,6 +57,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/moves/{}", "one move", one_move),
     route("DELETE", "/v1/moves/{}", "cancel a move", cancel_move),
     route("GET", "/v1/events", "server-sent events, ?after= ?follow=false", events),
+    route("POST", "/v1/access", "count accesses, JSON lines", access),
+    route("GET", "/v1/observed", "what is seen, ?limit=", observed),
     route("GET", "/metrics", "metrics for Prometheus", |_| Ok(Query::Metrics)),
 ];
 
@@ -66,6 +73,14 @@ const fn route(
         path,
         purpose,
         read,
+    }
+}
+
+/// Longest body of a request with this target.
+pub fn body_len_max(target: &str) -> usize {
+    match target {
+        "/v1/access" => ACCESS_LEN_MAX,
+        _ => BODY_LEN_MAX,
     }
 }
 
@@ -325,6 +340,23 @@ fn events(request: &Request<'_>) -> Result<Query, Problem> {
     Ok(Query::Events {
         after: after.transpose()?,
         follow,
+    })
+}
+
+fn access(request: &Request<'_>) -> Result<Query, Problem> {
+    Ok(Query::Access {
+        lines: request.body.to_vec(),
+    })
+}
+
+fn observed(request: &Request<'_>) -> Result<Query, Problem> {
+    let limit = match request.parameters.get("limit") {
+        None => Some(LIMIT),
+        Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX),
+    };
+    let refused = || Problem::bad_request(format!("limit is a number up to {LIMIT_MAX}"));
+    Ok(Query::Observed {
+        limit: limit.ok_or_else(refused)?,
     })
 }
 

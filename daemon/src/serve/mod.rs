@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`query`] | every question and command, one enum |
 //! | [`reply`] | every answer, and its JSON |
+//! | [`observed`] | what is seen, and its JSON |
 //! | [`merge`] | one answer out of every shard's |
 //! | [`problem`] | every refusal, and its HTTP status |
 //! | [`http`] | method + path + body -> [`query::Query`] |
@@ -14,6 +15,7 @@
 
 pub mod http;
 pub mod merge;
+pub mod observed;
 pub mod probe;
 pub mod problem;
 pub mod query;

@@ -72,6 +72,10 @@ pub enum Query {
     },
     /// The metrics, as Prometheus reads them.
     Metrics,
+    /// Count these accesses: JSON lines.
+    Access { lines: Vec<u8> },
+    /// What is seen on this node, with so many members of each list.
+    Observed { limit: usize },
 }
 
 /// Who can answer a query.
@@ -81,6 +85,8 @@ pub enum Scope<'a> {
     Control,
     /// Every shard; the answers are merged (see [`crate::serve::reply::merge`]).
     Node,
+    /// The observe thread.
+    Observer,
     /// The shard of this partition.
     Partition(&'a PartitionName),
 }
@@ -90,6 +96,7 @@ impl Query {
     pub fn scope(&self) -> Scope<'_> {
         match self {
             Query::Version | Query::Info | Query::Events { .. } | Query::Metrics => Scope::Control,
+            Query::Access { .. } | Query::Observed { .. } => Scope::Observer,
             Query::Status
             | Query::Peers
             | Query::Moves

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use super::merge::merge;
+use super::observed::{CountReply, ObservedReply};
 use super::query::{EventId, MoveId};
 
 /// Every answer.
@@ -25,6 +26,9 @@ pub enum Reply {
     Plan(PlanReply),
     Verified(VerifiedReply),
     Events(Vec<EventReply>),
+    /// What became of access events.
+    Counted(CountReply),
+    Observed(Box<ObservedReply>),
     /// The command was carried out.
     Done(DoneReply),
 }
@@ -42,7 +46,7 @@ impl Reply {
 
     /// The HTTP status of this answer: 202 for what goes on by itself (RFC 9110 15.3.3).
     pub fn status(&self) -> u16 {
-        if matches!(self, Reply::Accepted(_)) {
+        if matches!(self, Reply::Accepted(_) | Reply::Counted(_)) {
             202
         } else {
             200

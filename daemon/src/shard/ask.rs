@@ -58,7 +58,9 @@ impl Shard {
             | Query::Version
             | Query::Info
             | Query::Events { .. }
-            | Query::Metrics => Err(Problem::internal("a shard was asked what control answers")),
+            | Query::Access { .. }
+            | Query::Observed { .. }
+            | Query::Metrics => Err(Problem::internal("a shard was asked what others answer")),
         }
     }
 

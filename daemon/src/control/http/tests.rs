@@ -6,6 +6,7 @@ use super::*;
 use crate::cli::client::{Client, Failure};
 use crate::control::gateway::Question;
 use crate::control::socket::Socket;
+use crate::serve::http::BODY_LEN_MAX;
 use crate::serve::reply::StatusReply;
 
 /// A daemon's socket without a daemon; the shards answer as told.

@@ -30,6 +30,9 @@ GET /v1/moves/7 => Move { id: MoveId(7) }
 DELETE /v1/moves/7 => CancelMove { id: MoveId(7) }
 GET /v1/events => Events { after: None, follow: true }
 GET /v1/events?after=9&follow=false => Events { after: Some(EventId(9)), follow: false }
+POST /v1/access a => Access { lines: [97] }
+GET /v1/observed => Observed { limit: 10 }
+GET /v1/observed?limit=3 => Observed { limit: 3 }
 GET /metrics => Metrics
 "#;
 
