@@ -351,3 +351,39 @@ fn wall() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::gateway::Gateway;
+
+    #[test]
+    fn a_full_queue_holds_nobody_up_and_is_told_to_who_asks() {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK).expect("a bell");
+        let (mail, _inbox) = flume::bounded(MAIL_MAX);
+        let observer = Observer {
+            mail,
+            bell: Arc::new(bell),
+        };
+        let came = || {
+            let name = PartitionName::new("t.db").expect("a name");
+            Mail::Moved(name, Happening::Came)
+        };
+        assert!(
+            (0..MAIL_MAX).all(|_| observer.post(came())),
+            "there is room"
+        );
+        assert!(!observer.post(came()));
+        let (gateway, asked) = Gateway::pair();
+        std::thread::spawn(move || {
+            let question = asked.recv().expect("a question");
+            observer.post(Mail::Ask(question.query, question.answer))
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let ask = gateway.ask(Query::Access { lines: Vec::new() });
+        assert_eq!(runtime.block_on(ask).expect_err("full").status(), 429);
+    }
+}
