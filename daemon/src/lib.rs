@@ -23,6 +23,7 @@ pub mod mutation;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod observe;
 pub mod positions;
+pub mod predict;
 pub mod runtime;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod serve;

@@ -53,11 +53,11 @@ pub struct Outlook {
 }
 
 /// One item.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Item {
     track: Track,
     seen: Occurrences,
-    rules: Vec<Box<dyn Forecaster + Send>>,
+    rules: Vec<Box<dyn Forecaster>>,
     trees: Option<Trees>,
     hedge: Hedge,
     /// Bins since the networks knew nothing of it.
@@ -72,7 +72,7 @@ struct Item {
 impl Item {
     fn new(schema: &Schema, start: i64, limit: f32) -> Item {
         let (grid, ahead) = (schema.grid(), schema.ahead);
-        let rules: Vec<Box<dyn Forecaster + Send>> = vec![
+        let rules: Vec<Box<dyn Forecaster>> = vec![
             Box::new(Last),
             Box::new(Ewma::new(0.5)),
             Box::new(Ewma::new(0.1)),
@@ -300,8 +300,26 @@ impl Fleet {
             self.of_values.push();
             self.of_chances.push();
         }
+        for item in &mut self.items {
+            // What was said was said by others.
+            item.means.clear();
+        }
         self.calibrations = calibrations(&learned);
         self.learned = learned;
+    }
+
+    /// A fleet of the same items, with what they were, that foretells by what was learned anew.
+    pub fn beside(&self, learned: Arc<Learned>) -> Fleet {
+        let mut fleet = Fleet {
+            learned: Arc::clone(&self.learned),
+            items: self.items.clone(),
+            of_values: Batch::new(None),
+            of_chances: Batch::new(None),
+            calibrations: Vec::new(),
+            judged: Vec::new(),
+        };
+        fleet.adopt(learned);
+        fleet
     }
 
     /// Forecasts that can be judged since this was last asked.
@@ -358,6 +376,11 @@ impl Fleet {
 
     pub fn track(&self, item: usize) -> &Track {
         &self.items[item].track
+    }
+
+    /// What a forecaster of an item's chances is given.
+    pub fn inputs(&self, item: usize) -> Vec<f32> {
+        self.items[item].chance_inputs(&self.learned).to_vec()
     }
 
     /// What each input adds to the logarithm of the odds within the first horizon, as the

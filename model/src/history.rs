@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::series::Series;
+
 /// Seconds.
 const DAY: i64 = 86_400;
 const WEEK: i64 = 7 * DAY;
@@ -85,6 +87,17 @@ impl History {
 
     pub fn grid(&self) -> Grid {
         self.grid
+    }
+
+    /// All that is kept, as a series.
+    pub fn series(&self, name: String) -> Series {
+        let (step, count) = (self.grid.step, self.values.len() as i64);
+        Series {
+            name,
+            start: self.now - (count - 1) * i64::from(step),
+            step,
+            values: self.values.iter().copied().collect(),
+        }
     }
 
     /// When the newest bin began.

@@ -100,6 +100,10 @@ impl Forecaster for Linear {
         let normal = dot(&self.weights, inputs).clamp(-8.0, 8.0) as f32;
         (self.learned >= LEAST).then(|| track.running().restore(normal))
     }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(self.clone())
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ impl Forecaster for Last {
     fn forecast(&self, track: &Track) -> Option<f32> {
         track.history().newest().map(|(_, value)| value)
     }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(*self)
+    }
 }
 
 /// What was one season ago at this time will be; the last value while there was no season.
@@ -36,6 +40,10 @@ impl Forecaster for Seasonal {
         let history = track.history();
         let ago = history.season_ago(self.ahead, self.seasons);
         ago.or_else(|| history.newest().map(|(_, value)| value))
+    }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(*self)
     }
 }
 
@@ -67,6 +75,10 @@ impl Forecaster for Ewma {
     fn forecast(&self, _track: &Track) -> Option<f32> {
         self.mean
     }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(*self)
+    }
 }
 
 /// The running level, and what is usual for the slot.
@@ -91,6 +103,10 @@ impl Forecaster for SlotEwma {
                 .running()
                 .restore(track.usual(self.ahead).unwrap_or(0.0)),
         )
+    }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(*self)
     }
 }
 
@@ -144,5 +160,9 @@ impl Forecaster for HoltWinters {
         let steps = DAMPED * (1.0 - DAMPED.powi(self.ahead as i32)) / (1.0 - DAMPED);
         let level = self.level? + self.trend * steps;
         Some(level + self.seasons[slot])
+    }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(self.clone())
     }
 }

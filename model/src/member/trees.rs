@@ -144,4 +144,8 @@ impl Forecaster for Trees {
     fn forecast(&self, _track: &Track) -> Option<f32> {
         self.said
     }
+
+    fn boxed(&self) -> Box<dyn Forecaster> {
+        Box::new(self.clone())
+    }
 }
