@@ -19,6 +19,7 @@
 //! | [`notes`], [`positions`], [`mirrored`] | the switch journal; how far everything has come |
 //! | [`outside`] | peers, the switch journal, routes |
 //! | [`codecs`] | which codec each link uses |
+//! | [`foresee`] | what that thread foresees; its models, and their training |
 //! | [`observe`] | the thread that sees accesses, changes and load |
 //! | [`meters`] | what is counted |
 //! | [`pools`], [`mail`], [`notices`] | helper threads, inboxes, news |
@@ -37,6 +38,7 @@ pub mod complete;
 pub mod copies;
 pub mod discover;
 pub mod errands;
+pub mod foresee;
 pub mod freeze;
 pub mod front;
 pub mod grants;
