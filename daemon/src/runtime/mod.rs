@@ -20,6 +20,7 @@
 //! | [`outside`] | peers, the switch journal, routes |
 //! | [`codecs`] | which codec each link uses |
 //! | [`observe`] | the thread that sees accesses, changes and load |
+//! | [`foresee`] | what comes, put together for people |
 //! | [`meters`] | what is counted |
 //! | [`pools`], [`mail`], [`notices`] | helper threads, inboxes, news |
 //!
@@ -37,6 +38,7 @@ pub mod complete;
 pub mod copies;
 pub mod discover;
 pub mod errands;
+pub mod foresee;
 pub mod freeze;
 pub mod front;
 pub mod grants;

@@ -104,6 +104,11 @@ impl Occurrences {
         (self.times, self.known)
     }
 
+    /// Bins since it happened; 0 if it did in the newest.
+    pub fn since(&self) -> Option<u32> {
+        (self.times > 0).then_some(self.since)
+    }
+
     pub fn happened_now(&self) -> Option<bool> {
         self.newest
     }
@@ -176,6 +181,7 @@ mod tests {
         assert_eq!((seen.happened_now(), seen.counts()), (None, (1, 1)));
         let (_, none) = feed(&[], 3.0);
         assert_eq!((none.rate(), none.counts()), (0.0, (0, 0)));
+        assert_eq!((seen.since(), none.since()), (Some(2), None));
     }
 
     proptest! {

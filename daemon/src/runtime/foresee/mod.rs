@@ -1,0 +1,3 @@
+//! Whoever foresees, with what it needs of the world.
+
+pub mod show;
