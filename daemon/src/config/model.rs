@@ -4,6 +4,7 @@ use model::learned::{Kind, Schema};
 use model::trial::Rules;
 use wal::Span;
 
+use super::ObserveConfig;
 use super::raw::{self, Value};
 use super::units::{Rate, Share, Size, parse_span, print_span};
 use super::values::{Checker, SPAN_HELP};
@@ -102,6 +103,12 @@ impl ModelConfig {
             trial_events: 200,
             healthy: HealthyConfig::default(),
         }
+    }
+}
+
+impl Default for ModelConfig {
+    fn default() -> ModelConfig {
+        ModelConfig::of_bins(ObserveConfig::default().bin)
     }
 }
 

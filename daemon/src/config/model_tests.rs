@@ -16,6 +16,7 @@ fn right(text: &str) -> ModelConfig {
 
 #[test]
 fn everything_is_foretold_unless_told_otherwise() {
+    assert_eq!(right(""), ModelConfig::default());
     let settings = right("").settings(300);
     assert_eq!(settings.kind, Kind::Mix);
     assert_eq!((settings.schema.step, settings.schema.ahead), (300, 12));
@@ -105,7 +106,7 @@ fn what_is_wrong_is_said() {
         ("horizons = []", "model.horizons: has 0 members"),
         (
             "horizons = [\"1h\", \"9d\"]",
-            "7:19: model.horizons: 9d is out of bounds",
+            "6:19: model.horizons: 9d is out of bounds",
         ),
         (
             "horizons = [\"1s\",\"2s\",\"3s\",\"4s\",\"5s\",\"6s\",\"7s\",\"8s\",\"9s\"]",
