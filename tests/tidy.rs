@@ -12,7 +12,14 @@ const LINE_CHARS_MAX: usize = 100;
 /// The sentence: a stage may use the stages before it.
 const STAGES: [&str; 5] = ["observe", "predict", "decide", "ship", "switch"];
 /// What is pure beside the stages.
-const PURE: [&str; 5] = ["serve", "shard", "event.rs", "effect.rs", "mutation.rs"];
+const PURE: [&str; 6] = [
+    "serve",
+    "shard",
+    "event.rs",
+    "effect.rs",
+    "mutation.rs",
+    "units.rs",
+];
 /// What every pure part may use of the daemon.
 const WORDS: [&str; 4] = ["event", "effect", "serve", "mutation"];
 /// What only the shell may name.

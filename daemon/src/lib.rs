@@ -33,3 +33,4 @@ pub mod shard;
 pub mod ship;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod switch;
+pub mod units;

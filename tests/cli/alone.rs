@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::command::{ask_socket, foreshadow, run};
 use crate::has;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 23] = [
     "run",
     "status",
     "list",
@@ -20,6 +20,11 @@ const VERBS: [&str; 18] = [
     "promote",
     "peers",
     "events",
+    "observed",
+    "forecast",
+    "explain",
+    "hint",
+    "model",
     "verify",
     "check-config",
     "init",
@@ -57,6 +62,23 @@ fn a_line_that_cant_be_understood_exits_with_2_and_says_what_is_missing() {
         (&["move", "a.db", "--to", "b", "--timeout", "30"], "30s"),
         (&["cancel", "seven"], "seven"),
         (&["list", "--nonsense"], "--nonsense"),
+        (
+            &["forecast", "--kind", "luck"],
+            "access, migration, overload, backup",
+        ),
+        (&["forecast", "--horizon", "1"], "has no unit"),
+        (&["explain"], "<OBJECT>"),
+        (&["hint", "a.db", "--chance", "0.9"], "--until <TIME>"),
+        (
+            &["hint", "a.db", "--chance", "NaN", "--until", "1h"],
+            "0 to 1",
+        ),
+        (
+            &["hint", "a.db", "--chance", "1.1", "--until", "1h"],
+            "0 to 1",
+        ),
+        (&["model", "log", "--limit", "-1"], "--limit"),
+        (&["model", "learn"], "learn"),
     ] {
         foreshadow(line).exits(2).complains(&[words]);
     }
@@ -70,6 +92,8 @@ fn without_a_daemon_a_verb_names_the_socket_and_what_to_check() {
         &["status"][..],
         &["--json", "list"],
         &["move", "a.db", "--to", "b"],
+        &["forecast"],
+        &["model", "train", "--wait"],
     ] {
         ask_socket(&socket, line).exits(1).complains(&[
             "absent.sock",

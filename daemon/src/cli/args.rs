@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use model::learned::Kind;
 
 use crate::config::{CONFIG_PATH, SOCKET_PATH, units::parse_span};
+use crate::predict::target::Kind as Event;
 
 /// Keeps warm copies of live databases on other nodes, and moves a database with a pause of
 /// milliseconds.
@@ -126,6 +127,29 @@ pub enum Verb {
         #[arg(long, value_name = "NUMBER", default_value_t = 10)]
         limit: usize,
     },
+    /// Show what comes: how likely something happens to an object, and what is expected
+    #[command(
+        after_help = "Objects:\n  node, tenant42.db, tenant42.db/segment/7, tenant42.db#key, or \
+                            #key of no partition\n\nExamples:\n  foreshadow forecast\n  \
+                            foreshadow forecast tenant42.db --horizon 6h\n  \
+                            foreshadow forecast --kind overload --json | jq .forecasts"
+    )]
+    Forecast(ForecastArgs),
+    /// Say why the forecasts of an object are what they are, and how often they were right
+    #[command(after_help = "Examples:\n  foreshadow explain tenant42.db\n  \
+                      foreshadow explain 'tenant42.db#user:7' --json | jq .targets[0].inputs")]
+    Explain {
+        /// node, a partition, partition/segment/NUMBER, partition#key or #key
+        object: String,
+    },
+    /// Foretell instead of the model, for a while: for whoever knows what comes
+    #[command(
+        after_help = "Examples:\n  foreshadow hint tenant42.db --chance 0.9 --until 2h\n  \
+                            foreshadow hint tenant42.db --kind backup --chance 1 \
+                            --until 2026-01-31T18:00:00Z\n  \
+                            foreshadow hint '#photos/1' --region eu --chance 0 --until 1d"
+    )]
+    Hint(HintArgs),
     /// Compare the shadows of a partition with their source: position and digest over all pages
     #[command(after_help = "Examples:\n  foreshadow verify tenant42.db")]
     Verify { partition: String },
@@ -141,8 +165,10 @@ pub enum Verb {
         #[command(subcommand)]
         verb: WalVerb,
     },
-    /// Look at what the model is worth
-    #[command(after_help = "Examples:\n  foreshadow model eval --trace requests.csv")]
+    /// Look at the model: which one speaks, what became of others, what it is worth
+    #[command(after_help = "Examples:\n  foreshadow model show\n  \
+                      foreshadow model train --wait\n  \
+                      foreshadow model eval --trace requests.csv")]
     Model {
         #[command(subcommand)]
         verb: ModelVerb,
@@ -194,6 +220,61 @@ pub enum ModelVerb {
                             foreshadow model eval --trace cpu.csv --horizon 6h --json --plot cpu.svg"
     )]
     Eval(EvalArgs),
+    /// Show which model speaks, which one is tried, and when is learned again
+    #[command(after_help = "Examples:\n  foreshadow model show\n  \
+                      foreshadow model show --json | jq .champion.version")]
+    Show,
+    /// Show what became of models: tried, promoted, dismissed, deposed
+    #[command(after_help = "Examples:\n  foreshadow model log\n  foreshadow model log --limit 5")]
+    Log {
+        /// Entries, the newest of all
+        #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Learn anew from what was seen; what is learned is tried before it speaks
+    #[command(after_help = "Examples:\n  foreshadow model train --wait")]
+    Train {
+        /// Stay until it is over
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let the model before this one speak again
+    #[command(after_help = "Examples:\n  foreshadow model rollback")]
+    Rollback,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ForecastArgs {
+    /// Only this one: node, a partition, partition/segment/NUMBER, partition#key or #key
+    pub object: Option<String>,
+    /// Only what happens like this: access, migration, overload or backup
+    #[arg(long, value_name = "KIND", value_parser = event)]
+    pub kind: Option<Event>,
+    /// The likeliest within this time come first; the next longer horizon of the model is taken
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub horizon: Option<u32>,
+    /// Rows
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    pub limit: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct HintArgs {
+    /// node, a partition, partition/segment/NUMBER, partition#key or #key
+    pub object: String,
+    /// How likely it happens, 0 to 1
+    #[arg(long, value_name = "SHARE", value_parser = chance)]
+    pub chance: f64,
+    /// When the model speaks again: a time as in 2026-01-31T18:00:00Z, seconds since 1970, or how
+    /// long from now, as in 2h
+    #[arg(long, value_name = "TIME")]
+    pub until: String,
+    /// What happens: access, migration, overload or backup
+    #[arg(long, value_name = "KIND", default_value = "access", value_parser = event)]
+    pub kind: Event,
+    /// From where it is asked for
+    #[arg(long)]
+    pub region: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -221,6 +302,17 @@ pub struct EvalArgs {
     /// Draw forecast against truth, and what was said against what happened
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+}
+
+fn event(text: &str) -> Result<Event, String> {
+    let names = Event::ALL.map(Event::name).join(", ");
+    Event::named(text).ok_or_else(|| format!("possible are {names}"))
+}
+
+fn chance(text: &str) -> Result<f64, String> {
+    let chance = text.parse().ok();
+    let chance = chance.filter(|chance| (0.0..=1.0).contains(chance));
+    chance.ok_or_else(|| "a number from 0 to 1 is possible".to_owned())
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -277,6 +369,30 @@ mod tests {
             let arguments = Arguments::try_parse_from(line.split(' ')).expect(line);
             assert!(arguments.common.json);
             assert_eq!(arguments.common.socket, PathBuf::from("/s"));
+        }
+    }
+
+    #[test]
+    fn a_chance_is_a_number_from_0_to_1() {
+        for text in ["0", "1", "0.9"] {
+            assert!(chance(text).is_ok(), "{text}");
+        }
+        for text in ["-0.1", "1.1", "NaN", "inf", "90%", ""] {
+            assert!(chance(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_verb_of_the_model_shows_an_example() {
+        let whole = Arguments::command();
+        let model = whole.find_subcommand("model").expect("there");
+        for verb in model.get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string);
+            let example = format!("foreshadow model {}", verb.get_name());
+            assert!(
+                help.is_some_and(|help| help.contains(&example)),
+                "{example}"
+            );
         }
     }
 

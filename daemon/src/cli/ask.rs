@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::args::{MoveArguments, Verb};
+use super::args::{ForecastArgs, HintArgs, ModelVerb, MoveArguments, Verb};
 
 /// Everything but RFC 3986's unreserved characters is encoded in a part of a path.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
@@ -62,17 +62,22 @@ impl Ask {
             Verb::Events { follow: false } => get("/v1/events?follow=false"),
             Verb::Events { follow: true } => get("/v1/events?after=0"),
             Verb::Observed { limit } => get(format!("/v1/observed?limit={limit}")),
+            Verb::Forecast(arguments) => forecast(arguments),
+            Verb::Explain { object } => get(format!("/v1/forecasts/{}", encode(object))),
+            Verb::Hint(arguments) => hint(arguments),
+            Verb::Model { verb } => return model(verb),
             Verb::Verify { partition } => post(partition_path(partition, "/verify"), json!({})),
             Verb::Version => get("/v1/version"),
-            Verb::Run(_)
-            | Verb::CheckConfig(_)
-            | Verb::Init(_)
-            | Verb::Wal { .. }
-            | Verb::Model { .. } => return None,
+            Verb::Run(_) | Verb::CheckConfig(_) | Verb::Init(_) | Verb::Wal { .. } => return None,
             #[cfg(feature = "demo")]
             Verb::Demo(_) => return None,
         };
         Some(ask)
+    }
+
+    /// Who foretells.
+    pub fn about_model() -> Ask {
+        get("/v1/model")
     }
 
     /// Where a move is.
@@ -115,6 +120,41 @@ fn start_move(arguments: &MoveArguments) -> Ask {
     post("/v1/moves", body)
 }
 
+fn forecast(arguments: &ForecastArgs) -> Ask {
+    let mut target = format!("/v1/forecasts?limit={}", arguments.limit);
+    if let Some(object) = &arguments.object {
+        target += &format!("&object={}", encode(object));
+    }
+    if let Some(kind) = arguments.kind {
+        target += &format!("&kind={}", kind.name());
+    }
+    if let Some(seconds) = arguments.horizon {
+        target += &format!("&within={seconds}s");
+    }
+    get(target)
+}
+
+fn hint(arguments: &HintArgs) -> Ask {
+    let body = json!({
+        "object": arguments.object,
+        "kind": arguments.kind.name(),
+        "region": arguments.region,
+        "chance": arguments.chance,
+        "until": arguments.until,
+    });
+    post("/v1/hints", body)
+}
+
+fn model(verb: &ModelVerb) -> Option<Ask> {
+    match verb {
+        ModelVerb::Eval(_) => None,
+        ModelVerb::Show => Some(Ask::about_model()),
+        ModelVerb::Log { limit } => Some(get(format!("/v1/model/log?limit={limit}"))),
+        ModelVerb::Train { .. } => Some(post("/v1/model/train", json!({}))),
+        ModelVerb::Rollback => Some(post("/v1/model/rollback", json!({}))),
+    }
+}
+
 fn partition_path(partition: &str, rest: &str) -> String {
     format!("/v1/partitions/{}{rest}", encode(partition))
 }
@@ -130,7 +170,8 @@ mod tests {
 
     use super::super::args::Arguments;
     use super::*;
-    use crate::serve::query::{NodeName, Query};
+    use crate::predict::target::{Kind, Target, subject};
+    use crate::serve::query::{Chance, NodeName, Query, Until};
 
     /// Command line => what a daemon understands; `_` stands for a space within a word.
     const CASES: &str = r#"
@@ -151,6 +192,15 @@ events => Events { after: None, follow: false }
 events --follow => Events { after: Some(EventId(0)), follow: true }
 observed => Observed { limit: 10 }
 observed --limit 3 => Observed { limit: 3 }
+forecast => Forecasts { object: None, kind: None, within: None, limit: 50 }
+forecast node --kind overload --horizon 2h --limit 3 => Forecasts { object: Some(Node), kind: Some(Overload), within: Some(7200), limit: 3 }
+explain eu/a_b.db => Explain { object: Partition(PartitionName("eu/a b.db")) }
+explain #user:7 => Explain { object: Record { partition: None, key: "user:7" } }
+model show => Model
+model log => ModelLog { limit: 50 }
+model log --limit 3 => ModelLog { limit: 3 }
+model train --wait => Train
+model rollback => RollBackModel
 verify eu/a_b.db => Verify { partition: PartitionName("eu/a b.db") }
 version => Version
 "#;
@@ -169,6 +219,25 @@ version => Version
             let (line, query) = case.split_once(" => ").expect("a case");
             assert_eq!(format!("{:?}", understood(line)), query, "{line}");
         }
+    }
+
+    #[test]
+    fn a_hint_takes_everything_along() {
+        let hint = |kind, region: Option<&str>, chance, until| Query::Hint {
+            target: Target {
+                subject: subject("eu/a b.db#x&y").expect("an object"),
+                kind,
+                region: region.map(Into::into),
+            },
+            chance: Chance::new(chance).expect("a chance"),
+            until,
+        };
+        let plain = "hint eu/a_b.db#x&y --chance 0.9 --until 2h";
+        let expected = hint(Kind::Access, None, 0.9, Until::After(7_200));
+        assert_eq!(understood(plain), expected);
+        let full = "hint eu/a_b.db#x&y --chance 1 --until 1700000000 --kind backup --region e_u";
+        let expected = hint(Kind::Backup, Some("e u"), 1.0, Until::At(1_700_000_000));
+        assert_eq!(understood(full), expected);
     }
 
     #[test]

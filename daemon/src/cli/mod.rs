@@ -8,14 +8,15 @@
 //! | [`render`] | answers for people |
 //! | [`moves`] | waiting for a move |
 //! | [`observed`] | what is seen, for people |
+//! | [`forecast`] | what comes and why, for people |
 //! | [`run`], [`logs`] | the daemon |
-//! | [`model`] | what the model is worth |
+//! | [`model`] | who foretells, and what the model is worth |
 //! | [`init`] | a file to start from, and whether it is right |
 //! | [`wal_dump`] | the frames of a file |
 //! | [`exit`] | exit codes |
 //! | `demo` | the main job on this machine, with its own SQLite |
 //!
-//! Every verb but `run`, `demo`, `init`, `check-config` and `wal` is one HTTP request; `--json`
+//! Every verb but `run`, `demo`, `init`, `check-config`, `wal` and `model eval` is one HTTP request; `--json`
 //! prints the answer as it came.
 
 pub mod args;
@@ -24,6 +25,7 @@ pub mod client;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod exit;
+pub mod forecast;
 pub mod init;
 pub mod logs;
 pub mod model;
@@ -41,7 +43,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use serde::de::DeserializeOwned;
 
-use self::args::{Arguments, Common, Verb, WalVerb};
+use self::args::{Arguments, Common, ModelVerb, Verb, WalVerb};
 use self::ask::Ask;
 use self::client::{Answer, Client, Failure};
 use self::exit::Exit;
@@ -74,7 +76,9 @@ pub fn main(runtime: Runtime) -> ExitCode {
         Verb::Wal {
             verb: WalVerb::Dump { file },
         } => wal_dump::dump(&file, common.json).into(),
-        Verb::Model { verb } => model::run(&verb, common.json).into(),
+        Verb::Model {
+            verb: ModelVerb::Eval(arguments),
+        } => model::evaluate(&arguments, common.json).into(),
         #[cfg(feature = "demo")]
         Verb::Demo(arguments) => demo::run(arguments, common.json),
         verb => ask_daemon(&common, &verb).into(),
@@ -104,6 +108,12 @@ async fn carry_out(client: &Client, common: &Common, verb: &Verb) -> Result<Exit
             .events(&ask.target, |event| print_event(event, common.json))
             .await?;
         return Ok(Exit::Ok);
+    }
+    if let Verb::Model {
+        verb: ModelVerb::Train { wait: true },
+    } = verb
+    {
+        return model::wait::train(client, ask, common.json).await;
     }
     let answer = match client.send(ask.method, &ask.target, ask.body).await {
         Err(Failure::Unreachable { .. }) if matches!(verb, Verb::Version) => own_version(),
@@ -157,6 +167,14 @@ fn show(verb: &Verb, answer: &Answer) -> Result<String, Failure> {
             .map(render::event)
             .collect(),
         Verb::Observed { .. } => observed::observed(&answer.read()?),
+        Verb::Forecast(_) => forecast::forecasts(&answer.read()?),
+        Verb::Explain { .. } => forecast::explanation(&answer.read()?),
+        Verb::Model {
+            verb: ModelVerb::Show,
+        } => model::show::model(&answer.read()?),
+        Verb::Model {
+            verb: ModelVerb::Log { .. },
+        } => model::show::log(&answer.read()?),
         Verb::Verify { .. } => render::verified(&answer.read()?),
         Verb::Version => {
             let daemon: VersionReply = answer.read()?;

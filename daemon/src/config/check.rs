@@ -59,6 +59,7 @@ impl Checker<'_> {
         let node = self.node(raw.node);
         let peers = self.peers(&node, raw.peer);
         let engines = self.engines(raw.engine);
+        let observe = self.observe(raw.observe);
         Config {
             path: self.file.to_owned(),
             peers,
@@ -70,7 +71,8 @@ impl Checker<'_> {
                 dir: self.path_of("routing.dir", raw.routing.dir),
             },
             serve: self.serve(raw.serve),
-            observe: self.observe(raw.observe),
+            model: self.model(raw.model, observe.bin),
+            observe,
             log: self.log(raw.log),
             node,
         }

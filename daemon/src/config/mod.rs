@@ -2,11 +2,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`units`] | "64MiB", "50ms" |
+//! | [`units`] | "64MiB", "50ms", 0.05 |
 //! | `raw` | the file as written: every key optional, every value with its place |
 //! | `check` | raw -> [`Config`], the only door: sections and their bounds |
 //! | `engines` | the same for `[[engine.sqlite]]` and `[[engine.native]]` |
 //! | `observe` | `[observe]` and `[[observe.follow]]` |
+//! | `model` | `[model]` and `[model.healthy]` |
 //! | `values` | one value: expanded, parsed, or refused with its place |
 //! | [`error`] | what is wrong, where, and what to do |
 //!
@@ -15,9 +16,9 @@
 mod check;
 mod engines;
 pub mod error;
+mod model;
 mod observe;
 mod raw;
-pub mod units;
 mod values;
 
 use std::fmt;
@@ -27,10 +28,12 @@ use std::path::{Path, PathBuf};
 use wal::{Engine, NodeId, Span};
 
 pub use error::{Error, Errors};
+pub use model::{HealthyConfig, ModelConfig};
 pub use observe::{Feed, Follow, Format, ObserveConfig};
-pub use units::{Rate, Size};
+pub use units::{Rate, Share, Size};
 
 use crate::serve::query::NodeName;
+pub use crate::units;
 
 /// Where the daemon looks without `--config`.
 pub const CONFIG_PATH: &str = "/etc/foreshadow/foreshadow.toml";
@@ -51,6 +54,7 @@ pub struct Config {
     pub routing: RoutingConfig,
     pub serve: ServeConfig,
     pub observe: ObserveConfig,
+    pub model: ModelConfig,
     pub log: LogConfig,
 }
 
@@ -244,6 +248,7 @@ impl Config {
             ("routing", self.routing == new.routing),
             ("serve", self.serve == new.serve),
             ("observe", self.observe == new.observe),
+            ("model", self.model == new.model),
         ]
         .into_iter()
         .filter_map(|(section, same)| (!same).then_some(section))
@@ -361,6 +366,8 @@ impl Default for LogConfig {
     }
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod observe_tests;
 #[cfg(test)]

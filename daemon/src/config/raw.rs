@@ -20,6 +20,7 @@ pub struct Raw {
     pub routing: Routing,
     pub serve: Serve,
     pub observe: Observe,
+    pub model: Model,
     pub log: Log,
 }
 
@@ -170,4 +171,31 @@ pub struct Follow {
     pub partition: Value<String>,
     pub partition_suffix: Value<String>,
     pub task: Value<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    pub kind: Value<String>,
+    pub horizon: Value<String>,
+    pub horizons: Value<Vec<Spanned<String>>>,
+    pub training_interval: Value<String>,
+    pub prediction_interval: Value<String>,
+    pub targets: Value<u64>,
+    pub replay: Value<String>,
+    pub control_share: Value<f64>,
+    pub trial_block: Value<String>,
+    pub trial_blocks: Value<u64>,
+    pub trial_events: Value<u64>,
+    pub healthy: Healthy,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields, default)]
+pub struct Healthy {
+    pub cpu: Value<f64>,
+    pub memory: Value<f64>,
+    pub io: Value<f64>,
+    pub pressure: Value<f64>,
+    pub changes: Value<String>,
 }

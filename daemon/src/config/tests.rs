@@ -175,6 +175,8 @@ fn the_starter_file_shows_every_key() {
         "routing",
         "serve",
         "observe",
+        "model",
+        "model.healthy",
         "log",
     ] {
         assert_shows(section, &wrong(&format!("[{section}]\nzzz = 1\n")));
@@ -199,7 +201,11 @@ fn assert_shows(section: &str, words: &str) {
     let body: String = bodies.collect();
     for key in keys.split(", ") {
         let shown = body.contains(&format!("\n{key} = "));
-        let sections = text.contains(&format!("[[{section}.{key}]]\n"));
+        let deeper = [
+            format!("[[{section}.{key}]]\n"),
+            format!("\n[{section}.{key}]\n"),
+        ];
+        let sections = deeper.iter().any(|header| text.contains(header));
         assert!(shown || sections, "{section}.{key} is not shown");
     }
 }
@@ -223,7 +229,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_one() {
         "/etc/foreshadow/foreshadow.toml:5:2: swich: unknown key in the file\n \
          5 | [swich]\n   |  ^^^^^\n  \
          help: did you mean switch? the file knows node, peer, engine, ship, switch, coordinator, \
-         routing, serve, observe, log\n"
+         routing, serve, observe, model, log\n"
     );
 }
 

@@ -8,10 +8,10 @@ use wal::Span;
 
 use super::error::{Error, Place};
 use super::raw::Value;
-use super::units::{Rate, Size, UnitError, parse_span, print_span};
+use super::units::{Rate, Share, Size, UnitError, parse_span, print_span};
 use crate::serve::query::NodeName;
 
-const SPAN_HELP: &str = "write a number and ns, us, ms, s, min, h or d, as in \"50ms\"";
+pub(super) const SPAN_HELP: &str = "write a number and ns, us, ms, s, min, h or d, as in \"50ms\"";
 const SIZE_HELP: &str =
     "write a number and B, kB, KiB, MB, MiB, GB, GiB, TB or TiB, as in \"64MiB\"";
 
@@ -118,6 +118,46 @@ impl Checker<'_> {
             self.refuse_unit(key, at, &error, SIZE_HELP);
             Rate::UNLIMITED
         })
+    }
+
+    /// A share, all of it at most; 0 only where `min` is.
+    pub fn share(
+        &mut self,
+        key: &str,
+        value: Value<f64>,
+        default: Share,
+        within: (Share, Share),
+    ) -> Share {
+        let Some(value) = value else { return default };
+        let (at, share) = (value.span(), value.into_inner());
+        let (min, max) = within;
+        match Share::new(share) {
+            Some(share) if share >= min && share <= max => return share,
+            _ => self.refuse_range(key, at, share.to_string(), min.to_string(), max.to_string()),
+        }
+        default
+    }
+
+    pub fn number(
+        &mut self,
+        key: &str,
+        value: Value<u64>,
+        default: u32,
+        (min, max): (u32, u32),
+    ) -> u32 {
+        let Some(value) = value else { return default };
+        let (at, number) = (value.span(), value.into_inner());
+        match u32::try_from(number) {
+            Ok(number) if (min..=max).contains(&number) => return number,
+            _ => self.refuse_range(
+                key,
+                at,
+                number.to_string(),
+                min.to_string(),
+                max.to_string(),
+            ),
+        }
+        default
     }
 
     fn refuse_range(&mut self, key: &str, at: Range<usize>, is: String, min: String, max: String) {

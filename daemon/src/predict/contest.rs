@@ -324,6 +324,11 @@ impl Contest {
         self.champion.inputs(index)
     }
 
+    /// Bins since it happened to a target, if it ever did.
+    pub fn since(&self, index: usize) -> Option<u32> {
+        self.champion.occurrences(index).since()
+    }
+
     pub fn rate(&self, index: usize) -> f32 {
         self.champion.occurrences(index).rate()
     }

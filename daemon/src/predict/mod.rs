@@ -156,6 +156,11 @@ impl Foreseer {
         self.left_out
     }
 
+    /// How many targets are walked with.
+    pub fn targets(&self) -> usize {
+        self.places.len()
+    }
+
     /// What a bin tells of targets.
     pub fn seen(&self, bin: &Bin) -> Seen {
         Seen {
@@ -301,37 +306,47 @@ impl Foreseer {
         self.asked = true;
     }
 
+    /// Whether a training was asked for that did not begin yet.
+    pub fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Whether there is anything to train.
+    pub fn learns(&self) -> bool {
+        !matches!(
+            self.settings.kind,
+            ModelKind::Naive | ModelKind::MovingAverage
+        )
+    }
+
+    /// When the next training is due, asked for or not; 0 is at once.
+    pub fn training_due(&self) -> Option<i64> {
+        let interval = i64::from(self.settings.training_interval);
+        let due = |trained: i64| trained.saturating_add(interval);
+        self.learns().then(|| self.trained.map_or(0, due))
+    }
+
+    /// The input that moved most since the model learned, and how far.
+    pub fn drift(&self) -> Option<(&'static str, f64)> {
+        let (input, index) = self.drift.as_ref()?.most()?;
+        Some((input_name(input), index))
+    }
+
     /// Whether it is time to train, and why.
     pub fn occasion(&self, now: i64) -> Option<Occasion> {
         if self.asked {
             return Some(Occasion::Asked);
         }
-        if matches!(
-            self.settings.kind,
-            ModelKind::Naive | ModelKind::MovingAverage
-        ) {
-            return None;
-        }
-        let interval = i64::from(self.settings.training_interval);
-        if self
-            .trained
-            .is_none_or(|trained| now.saturating_sub(trained) >= interval)
-        {
+        if now >= self.training_due()? {
             return Some(Occasion::Due);
         }
         let (input, index) = self.drift()?;
         (index > DRIFTED).then_some(Occasion::Drifted { input, index })
     }
 
-    /// When the last training began.
-    pub fn trained(&self) -> Option<i64> {
-        self.trained
-    }
-
-    /// The input that moved most since the model learned, and its index.
-    pub fn drift(&self) -> Option<(&'static str, f64)> {
-        let (input, index) = self.drift.as_ref()?.most()?;
-        Some((input_name(input), index))
+    /// A training came to nothing: it is due again.
+    pub fn forget_training(&mut self) {
+        self.trained = None;
     }
 
     /// What is known of each target, to learn from, and above what it happens.
@@ -370,6 +385,12 @@ impl Foreseer {
             outlook: self.contest.outlook(index).clone(),
             weights: self.contest.weights(index),
             inputs: self.contest.reasons(index),
+            given: self.contest.inputs(index),
+            last: self.newest.and_then(|newest| {
+                let step = i64::from(self.settings.schema.step);
+                let since = i64::from(self.contest.since(index)?);
+                Some(newest + step - since * step)
+            }),
             rate: self.contest.rate(index),
             akin: self.kin.rate(target),
         })
@@ -392,6 +413,10 @@ pub struct Reasons {
     pub weights: Vec<f64>,
     /// What each input adds to the logarithm of the odds.
     pub inputs: Vec<(&'static str, f32)>,
+    /// The inputs themselves, in the same order.
+    pub given: Vec<f32>,
+    /// The end of the bin in which it happened last.
+    pub last: Option<i64>,
     /// How often it happened in a bin.
     pub rate: f32,
     /// How often it happened to what is akin.

@@ -59,6 +59,13 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/events", "server-sent events, ?after= ?follow=false", events),
     route("POST", "/v1/access", "count accesses, JSON lines", access),
     route("GET", "/v1/observed", "what is seen, ?limit=", observed),
+    route("GET", "/v1/forecasts", "what comes, ?object= ?kind= ?within= ?limit=", forecasts::all),
+    route("GET", "/v1/forecasts/{}", "why it is foretold of an object", forecasts::explain),
+    route("POST", "/v1/hints", "foretell {object, kind, region, chance, until}", forecasts::hint),
+    route("GET", "/v1/model", "who foretells", |_| Ok(Query::Model)),
+    route("GET", "/v1/model/log", "what became of models, ?limit=", forecasts::log),
+    route("POST", "/v1/model/train", "learn anew, now", |_| Ok(Query::Train)),
+    route("POST", "/v1/model/rollback", "the model before", |_| Ok(Query::RollBackModel)),
     route("GET", "/metrics", "metrics for Prometheus", |_| Ok(Query::Metrics)),
 ];
 
@@ -173,6 +180,16 @@ impl Request<'_> {
             .parse()
             .map_err(|_| Problem::bad_request(format!("{text} is no move id")))?;
         Ok(MoveId(id))
+    }
+
+    /// Members of a list, `default` when it is not said.
+    fn limit(&self, default: usize) -> Result<usize, Problem> {
+        let limit = match self.parameters.get("limit") {
+            None => Some(default),
+            Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX),
+        };
+        let refused = || Problem::bad_request(format!("limit is a number up to {LIMIT_MAX}"));
+        limit.ok_or_else(refused)
     }
 
     /// The body as JSON; an empty body is an empty object.
@@ -350,15 +367,11 @@ fn access(request: &Request<'_>) -> Result<Query, Problem> {
 }
 
 fn observed(request: &Request<'_>) -> Result<Query, Problem> {
-    let limit = match request.parameters.get("limit") {
-        None => Some(LIMIT),
-        Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX),
-    };
-    let refused = || Problem::bad_request(format!("limit is a number up to {LIMIT_MAX}"));
     Ok(Query::Observed {
-        limit: limit.ok_or_else(refused)?,
+        limit: request.limit(LIMIT)?,
     })
 }
 
+mod forecasts;
 #[cfg(test)]
 mod tests;

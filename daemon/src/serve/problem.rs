@@ -29,6 +29,7 @@ pub enum ProblemKind {
     UnknownPartition,
     UnknownMove,
     UnknownNode,
+    UnknownObject,
     WrongMethod,
     /// Another move or command holds the partition.
     Busy,
@@ -56,6 +57,7 @@ const KINDS: &[(ProblemKind, u16, &str, &str)] = &[
     ),
     (UnknownMove, 404, "unknown-move", "No such move"),
     (UnknownNode, 404, "unknown-node", "No such node"),
+    (UnknownObject, 404, "unknown-object", "No such object"),
     (
         WrongMethod,
         405,
@@ -116,6 +118,13 @@ impl Problem {
     pub fn unknown_node(name: &NodeName) -> Problem {
         let detail = format!("{name} is not a configured peer; `foreshadow peers` shows who is");
         Problem::new(UnknownNode, detail)
+    }
+
+    /// An object of which nothing is foretold; `nearest` is one with a name like it.
+    pub fn unknown_object(name: &str, nearest: Option<&str>) -> Problem {
+        let near = nearest.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let detail = format!("nothing is foretold of {name} here{near}");
+        Problem::new(UnknownObject, detail)
     }
 
     /// The HTTP status of this problem.

@@ -4,9 +4,13 @@
 //! the partition's machine thinks of it is the reply's business.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 use wal::{NodeId, PartitionName, Span};
+
+use crate::observe::Subject;
+use crate::predict::target::{Kind, Target};
 
 /// Longest node or cluster name, in bytes: it must fit into a log line and a metric label.
 pub const NODE_NAME_LEN_MAX: usize = 64;
@@ -76,6 +80,30 @@ pub enum Query {
     Access { lines: Vec<u8> },
     /// What is seen on this node, with so many members of each list.
     Observed { limit: usize },
+    /// What is foretold: of an object or all, of a kind or all, the likeliest within so many seconds
+    /// first.
+    Forecasts {
+        object: Option<Subject>,
+        kind: Option<Kind>,
+        within: Option<u32>,
+        limit: usize,
+    },
+    /// Why the forecasts of an object are what they are.
+    Explain { object: Subject },
+    /// Somebody outside knows better, for a while.
+    Hint {
+        target: Target,
+        chance: Chance,
+        until: Until,
+    },
+    /// Which model speaks, which would like to, and when is learned again.
+    Model,
+    /// What became of models, the newest last.
+    ModelLog { limit: usize },
+    /// Learn anew, now.
+    Train,
+    /// Let the model before this one speak again.
+    RollBackModel,
 }
 
 /// Who can answer a query.
@@ -96,7 +124,15 @@ impl Query {
     pub fn scope(&self) -> Scope<'_> {
         match self {
             Query::Version | Query::Info | Query::Events { .. } | Query::Metrics => Scope::Control,
-            Query::Access { .. } | Query::Observed { .. } => Scope::Observer,
+            Query::Access { .. }
+            | Query::Observed { .. }
+            | Query::Forecasts { .. }
+            | Query::Explain { .. }
+            | Query::Hint { .. }
+            | Query::Model
+            | Query::ModelLog { .. }
+            | Query::Train
+            | Query::RollBackModel => Scope::Observer,
             Query::Status
             | Query::Peers
             | Query::Moves
@@ -115,6 +151,52 @@ impl Query {
             | Query::Rollback { partition }
             | Query::Promote { partition, .. }
             | Query::Verify { partition } => Scope::Partition(partition),
+        }
+    }
+}
+
+/// How likely something is: 0 to 1.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Chance(f32);
+
+/// It is a number.
+impl Eq for Chance {}
+
+impl Hash for Chance {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+impl Chance {
+    /// `None` of what is not within 0 to 1.
+    pub fn new(chance: f64) -> Option<Chance> {
+        // There is one nothing: -0 + 0 is 0.
+        (0.0..=1.0)
+            .contains(&chance)
+            .then_some(Chance(chance as f32 + 0.0))
+    }
+
+    pub fn get(self) -> f32 {
+        self.0
+    }
+}
+
+/// Until when something holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Until {
+    /// Seconds since 1970.
+    At(i64),
+    /// So many seconds from when it is heard.
+    After(u32),
+}
+
+impl Until {
+    /// Seconds since 1970.
+    pub fn at(self, now: i64) -> i64 {
+        match self {
+            Until::At(at) => at,
+            Until::After(seconds) => now.saturating_add(i64::from(seconds)),
         }
     }
 }
@@ -200,6 +282,21 @@ mod tests {
         ] {
             assert!(NodeName::new(bad).is_none(), "{bad:?} must be refused");
         }
+    }
+
+    #[test]
+    fn a_chance_is_a_number_from_0_to_1() {
+        for wrong in [-0.01, 1.01, f64::NAN, f64::INFINITY] {
+            assert_eq!(Chance::new(wrong), None, "{wrong}");
+        }
+        let nothing = Chance::new(-0.0).expect("nothing");
+        assert_eq!(nothing.get().to_bits(), 0, "there is one nothing");
+        assert_eq!(Chance::new(1.0).map(Chance::get), Some(1.0));
+    }
+
+    #[test]
+    fn what_holds_for_a_while_ends() {
+        assert_eq!((Until::At(7).at(100), Until::After(7).at(100)), (7, 107));
     }
 
     #[test]

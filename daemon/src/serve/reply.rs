@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::forecasts::{ExplainReply, ForecastsReply};
 pub use super::merge::merge;
+use super::models::{LogReply, ModelReply};
 use super::observed::{CountReply, ObservedReply};
 use super::query::{EventId, MoveId};
 
@@ -29,6 +31,10 @@ pub enum Reply {
     /// What became of access events.
     Counted(CountReply),
     Observed(Box<ObservedReply>),
+    Forecasts(Box<ForecastsReply>),
+    Explain(Box<ExplainReply>),
+    Model(Box<ModelReply>),
+    ModelLog(LogReply),
     /// The command was carried out.
     Done(DoneReply),
 }

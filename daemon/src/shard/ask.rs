@@ -60,6 +60,13 @@ impl Shard {
             | Query::Events { .. }
             | Query::Access { .. }
             | Query::Observed { .. }
+            | Query::Forecasts { .. }
+            | Query::Explain { .. }
+            | Query::Hint { .. }
+            | Query::Model
+            | Query::ModelLog { .. }
+            | Query::Train
+            | Query::RollBackModel
             | Query::Metrics => Err(Problem::internal("a shard was asked what others answer")),
         }
     }

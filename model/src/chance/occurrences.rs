@@ -50,7 +50,7 @@ impl Occurrences {
             limit,
             quick: 0.0,
             slow: 0.0,
-            slots: vec![0.0; grid.season()],
+            slots: vec![0.0; grid.slots()],
             known: 0,
             times: 0,
             since: LONG_AGO,
@@ -102,6 +102,11 @@ impl Occurrences {
     /// In how many of the known bins it happened.
     pub fn counts(&self) -> (u32, u32) {
         (self.times, self.known)
+    }
+
+    /// Bins since it happened; 0 if it did in the newest.
+    pub fn since(&self) -> Option<u32> {
+        (self.times > 0).then_some(self.since)
     }
 
     pub fn happened_now(&self) -> Option<bool> {
@@ -176,6 +181,7 @@ mod tests {
         assert_eq!((seen.happened_now(), seen.counts()), (None, (1, 1)));
         let (_, none) = feed(&[], 3.0);
         assert_eq!((none.rate(), none.counts()), (0.0, (0, 0)));
+        assert_eq!((seen.since(), none.since()), (Some(2), None));
     }
 
     proptest! {

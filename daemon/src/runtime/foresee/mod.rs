@@ -2,13 +2,16 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`answer`], [`show`] | questions of people, and what they are told |
 //! | [`store`] | models on disk, the log of decisions |
 //! | [`replay`] | what was seen, on disk, for the next start |
 //! | [`training`] | learning, on a thread of its own |
 //!
 //! A full disk costs what could not be written, and is told once; forecasts go on.
 
+pub mod answer;
 pub mod replay;
+pub mod show;
 pub mod store;
 pub mod training;
 
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use metrics::{counter, gauge};
 
 use self::replay::Replay;
-use self::store::{Entry, Role, Store};
+use self::store::{Role, Store, entry};
 use self::training::Run;
 use crate::control::metrics as declared;
 use crate::observe::Bin;
@@ -54,6 +57,7 @@ pub struct Foresight {
     waiting: VecDeque<Seen>,
     training: Option<Run>,
     ended: Option<Ended>,
+    trainings: u64,
     /// No training before this.
     not_before: i64,
     ring: Ring,
@@ -93,6 +97,7 @@ impl Foresight {
             replay,
             training: None,
             ended: None,
+            trainings: 0,
             not_before: 0,
             ring,
             is_troubled: false,
@@ -118,6 +123,11 @@ impl Foresight {
 
     pub fn training(&self) -> Option<&Run> {
         self.training.as_ref()
+    }
+
+    /// Trainings that ended since the start, well or not.
+    pub fn trainings(&self) -> u64 {
+        self.trainings
     }
 
     pub fn ended(&self) -> Option<&Ended> {
@@ -217,16 +227,18 @@ impl Foresight {
             return;
         };
         self.training = None;
+        self.trainings += 1;
         counter!(declared::MODEL_TRAININGS_TOTAL.name).increment(1);
         match outcome {
             Ok(Some(learned)) if learned.odds.is_some() => {
                 let decision = self.foreseer.challenge(learned, now);
-                self.note_end(now, Entry::of(&decision).text);
+                self.note_end(now, entry(&decision).text);
                 self.keep(&[decision]);
             }
             Ok(_) => {
                 let text = "too little was seen to learn from: rules go on".to_owned();
                 self.note_end(now, text);
+                self.foreseer.forget_training();
             }
             Err(error) => {
                 tracing::error!(error, "training failed; the model that speaks goes on");
@@ -246,7 +258,7 @@ impl Foresight {
     /// Writes decisions, and the models that they are about.
     fn keep(&mut self, decisions: &[Decision]) {
         for decision in decisions {
-            let entry = Entry::of(decision);
+            let entry = entry(decision);
             tracing::info!(
                 champion = entry.champion,
                 what = entry.what,

@@ -7,9 +7,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use model::learned::Learned;
-use serde::{Deserialize, Serialize};
 
+use super::show::version;
 use crate::predict::contest::{Decision, What};
+use crate::serve::models::LogEntry;
 
 /// Which model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,34 +33,14 @@ impl Role {
 /// The log is begun anew at this size, and the one before is kept.
 const LOG_MAX: u64 = 1 << 20;
 
-/// One line of the log.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// Seconds since 1970.
-    pub at: i64,
-    pub what: String,
-    /// The model that speaks since then.
-    pub champion: String,
-    pub text: String,
-}
-
-/// Names a model for people.
-pub fn name_of(version: u64) -> String {
-    match version {
-        0 => "rules".to_owned(),
-        version => format!("{version:016x}"),
-    }
-}
-
-impl Entry {
-    pub fn of(decision: &Decision) -> Entry {
-        let (what, text) = told(&decision.what);
-        Entry {
-            at: decision.at,
-            what: what.to_owned(),
-            champion: name_of(decision.champion),
-            text,
-        }
+/// A decision as a line of the log.
+pub fn entry(decision: &Decision) -> LogEntry {
+    let (what, text) = told(&decision.what);
+    LogEntry {
+        at: decision.at,
+        what: what.to_owned(),
+        champion: version(decision.champion),
+        text,
     }
 }
 
@@ -74,7 +55,7 @@ fn told(what: &What) -> (&'static str, String) {
             challenger,
             examples,
         } => {
-            let name = name_of(challenger);
+            let name = version(challenger);
             let text = format!("{name}, learned from {examples} examples, is on trial");
             ("challenged", text)
         }
@@ -93,7 +74,7 @@ fn told(what: &What) -> (&'static str, String) {
             let text = format!("it lost {worse:.2} times as much as saying how often it happens");
             ("deposed", text)
         }
-        What::RolledBack => ("rolled back", "an operator went back".to_owned()),
+        What::RolledBack => ("rolled-back", "an operator went back".to_owned()),
     }
 }
 
@@ -164,7 +145,7 @@ impl Store {
     }
 
     /// Adds a line to the log.
-    pub fn log(&self, entry: &Entry) -> std::io::Result<()> {
+    pub fn log(&self, entry: &LogEntry) -> std::io::Result<()> {
         let path = self.log_path();
         if std::fs::metadata(&path).is_ok_and(|file| file.len() > LOG_MAX) {
             std::fs::rename(&path, path.with_extension("jsonl.1"))?;
@@ -176,8 +157,8 @@ impl Store {
         file.sync_data()
     }
 
-    /// The newest lines, the newest first. A line that can't be read is passed over.
-    pub fn entries(&self, limit: usize) -> Vec<Entry> {
+    /// The newest lines, the newest last. A line that can't be read is passed over.
+    pub fn entries(&self, limit: usize) -> Vec<LogEntry> {
         let path = self.log_path();
         let mut entries = Vec::new();
         for path in [path.with_extension("jsonl.1"), path] {
@@ -188,8 +169,7 @@ impl Store {
                 .filter_map(|line| serde_json::from_str(line).ok());
             entries.extend(lines);
         }
-        entries.reverse();
-        entries.truncate(limit);
+        entries.drain(..entries.len().saturating_sub(limit));
         entries
     }
 }
@@ -227,25 +207,25 @@ mod tests {
     }
 
     #[test]
-    fn the_log_tells_the_newest_first_and_survives_a_torn_line() {
+    fn the_log_tells_the_newest_last_and_survives_a_torn_line() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path()).expect("a store");
-        let entry = |at| {
-            Entry::of(&Decision {
+        let line = |at| {
+            entry(&Decision {
                 at,
                 what: What::Deposed { worse: 1.25 },
                 champion: 0,
             })
         };
-        store.log(&entry(1)).expect("written");
+        store.log(&line(1)).expect("written");
         let torn = File::options()
             .append(true)
             .open(store.log_path())
             .expect("there");
         std::io::Write::write_all(&mut &torn, b"{\"at\":9,\n").expect("written");
-        store.log(&entry(2)).expect("written");
-        assert_eq!(store.entries(10), [entry(2), entry(1)]);
-        assert_eq!(store.entries(1), [entry(2)]);
-        assert!(entry(1).text.contains("1.25 times") && entry(1).champion == "rules");
+        store.log(&line(2)).expect("written");
+        assert_eq!(store.entries(10), [line(1), line(2)]);
+        assert_eq!(store.entries(1), [line(2)]);
+        assert!(line(1).text.contains("1.25 times") && line(1).champion == "rules");
     }
 }

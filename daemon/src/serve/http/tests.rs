@@ -1,6 +1,7 @@
 //! Every route by equality, and the words for what is no request.
 
 use super::*;
+use crate::serve::query::Until;
 
 /// Method, target, body (may be absent) => the query, as it prints itself; a line that begins
 /// with spaces continues the one before.
@@ -33,6 +34,22 @@ GET /v1/events?after=9&follow=false => Events { after: Some(EventId(9)), follow:
 POST /v1/access a => Access { lines: [97] }
 GET /v1/observed => Observed { limit: 10 }
 GET /v1/observed?limit=3 => Observed { limit: 3 }
+GET /v1/forecasts => Forecasts { object: None, kind: None, within: None, limit: 50 }
+GET /v1/forecasts?object=node&kind=overload&within=2h&limit=3 =>
+    Forecasts { object: Some(Node), kind: Some(Overload), within: Some(7200), limit: 3 }
+GET /v1/forecasts/s%2Fa.db => Explain { object: Partition(PartitionName("s/a.db")) }
+GET /v1/forecasts/%23k => Explain { object: Record { partition: None, key: "k" } }
+POST /v1/hints {"object":"a","chance":0.9,"until":"2h"} =>
+    Hint { target: Target { subject: Partition(PartitionName("a")), kind: Access, region: None },
+    chance: Chance(0.9), until: After(7200) }
+POST /v1/hints {"object":"node","kind":"overload","region":"eu","chance":1,"until":1700000000.5} =>
+    Hint { target: Target { subject: Node, kind: Overload, region: Some("eu") },
+    chance: Chance(1.0), until: At(1700000000) }
+GET /v1/model => Model
+GET /v1/model/log => ModelLog { limit: 50 }
+GET /v1/model/log?limit=7 => ModelLog { limit: 7 }
+POST /v1/model/train => Train
+POST /v1/model/rollback => RollBackModel
 GET /metrics => Metrics
 "#;
 
@@ -135,6 +152,104 @@ fn bad_requests_say_what_is_wrong() {
     for (method, target, body, text) in cases {
         let problem = read(method, target, body.as_bytes()).expect_err(target);
         assert_eq!(problem.to_string(), text);
+    }
+}
+
+#[test]
+fn a_hint_ends_at_a_time_or_after_one() {
+    let until = |until: &str| {
+        let body = format!(r#"{{"object":"a","chance":0.5,"until":{until}}}"#);
+        match read("POST", "/v1/hints", body.as_bytes()) {
+            Ok(Query::Hint { until, .. }) => Ok(until),
+            Ok(other) => panic!("{other:?}"),
+            Err(problem) => Err(problem.detail),
+        }
+    };
+    for (text, expected) in [
+        ("1700000000", Until::At(1_700_000_000)),
+        (r#""1700000000""#, Until::At(1_700_000_000)),
+        (r#""2023-11-14T22:13:20Z""#, Until::At(1_700_000_000)),
+        (r#""2023-11-14T23:13:20+01:00""#, Until::At(1_700_000_000)),
+        (r#""90min""#, Until::After(5_400)),
+    ] {
+        assert_eq!(until(text), Ok(expected), "{text}");
+    }
+    for wrong in [r#""soon""#, r#""""#, r#""0s""#, r#""400d""#, r#""10ms""#] {
+        let why = until(wrong).expect_err(wrong);
+        assert!(why.contains("or how long from now, as in 2h"), "{why}");
+    }
+}
+
+#[test]
+fn what_is_no_hint_is_refused_with_what_is_one() {
+    for (body, words) in [
+        (
+            r#"{"object":"a","chance":1.5,"until":"1h"}"#,
+            "chance is 1.5: 0 to 1 is accepted",
+        ),
+        (
+            r#"{"object":"a","chance":-0.5,"until":"1h"}"#,
+            "chance is -0.5",
+        ),
+        (
+            r#"{"object":"a","chance":NaN,"until":"1h"}"#,
+            "body: expected value",
+        ),
+        (
+            r#"{"object":"a","chance":null,"until":"1h"}"#,
+            "body: invalid type: null",
+        ),
+        (
+            r#"{"object":"a","chance":1e999,"until":"1h"}"#,
+            "body: number out of range",
+        ),
+        (
+            r#"{"object":"/a","chance":1,"until":"1h"}"#,
+            "\"/a\" is no object: write node",
+        ),
+        (r#"{"object":"","chance":1,"until":"1h"}"#, "is no object"),
+        (
+            r#"{"object":"a","kind":"x","chance":1,"until":"1h"}"#,
+            "one of access, migration",
+        ),
+        (
+            r#"{"object":"a","region":"","chance":1,"until":"1h"}"#,
+            "region is empty",
+        ),
+        (r#"{"object":"a","chance":1}"#, "missing field `until`"),
+        (
+            r#"{"object":"a","chance":1,"until":"1h","x":1}"#,
+            "unknown field `x`",
+        ),
+        ("", "missing field `object`"),
+    ] {
+        let problem = read("POST", "/v1/hints", body.as_bytes()).expect_err(body);
+        assert_eq!(problem.status(), 400, "{body}");
+        assert!(problem.detail.contains(words), "{body}: {}", problem.detail);
+    }
+}
+
+#[test]
+fn what_is_asked_about_forecasts_is_bounded() {
+    let long = format!("/v1/forecasts/%23{}", "x".repeat(800));
+    for (target, words) in [
+        ("/v1/forecasts?limit=10001", "limit is a number up to 10000"),
+        ("/v1/forecasts?limit=-1", "limit is a number"),
+        ("/v1/forecasts?within=1", "within: \"1\" has no unit"),
+        ("/v1/forecasts?within=0s", "within is 0s: write 1s to 366d"),
+        ("/v1/forecasts?within=99999d", "write 1s to 366d"),
+        (
+            "/v1/forecasts?kind=",
+            "kind is : one of access, migration, overload, backup",
+        ),
+        ("/v1/forecasts?object=", "is no object"),
+        ("/v1/model/log?limit=x", "limit is a number"),
+        (&long, "is no object"),
+    ] {
+        let problem = read("GET", target, b"").expect_err(target);
+        assert_eq!(problem.status(), 400, "{target}");
+        assert!(problem.detail.contains(words), "{}", problem.detail);
+        assert!(problem.detail.len() < 500, "{}", problem.detail);
     }
 }
 

@@ -15,6 +15,10 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Rate(pub u64);
 
+/// A part of a whole, 0 to 1: parts of a million, so that two can be equal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Share(u32);
+
 /// Largest first, so that printing finds the largest unit that divides.
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
@@ -74,6 +78,33 @@ impl Rate {
 
     pub fn limit(self) -> Option<u64> {
         (self != Rate::UNLIMITED).then_some(self.0)
+    }
+}
+
+impl Share {
+    pub const NONE: Share = Share(0);
+    /// The least share that is one.
+    pub const LEAST: Share = Share(1);
+    pub const ALL: Share = Share(1_000_000);
+
+    pub const fn percent(count: u32) -> Share {
+        Share(count * 10_000)
+    }
+
+    /// `None` of what is no part of a whole.
+    pub fn new(share: f64) -> Option<Share> {
+        let parts = (share * 1e6).round();
+        (0.0..=1e6).contains(&parts).then_some(Share(parts as u32))
+    }
+
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.get())
     }
 }
 
@@ -157,6 +188,15 @@ mod tests {
             Size::parse("99999999TiB"),
             Err(UnitError::Overflow("99999999TiB".into()))
         );
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_a_whole() {
+        assert_eq!(Share::new(0.05), Some(Share::percent(5)));
+        assert_eq!(Share::percent(5).to_string(), "0.05");
+        for wrong in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            assert_eq!(Share::new(wrong), None, "{wrong}");
+        }
     }
 
     proptest! {
