@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How much compute threads stand back behind everything else on the machine.
 const NICE: libc::c_int = 10;
+const NICE_MAX: libc::c_int = 19;
 /// Jobs that wait: at start every partition of a node has one.
 const QUEUE_MAX: usize = 65_536;
 /// Blocking calls at once: one per partition in a switchover, and the checkpoints.
@@ -205,6 +206,21 @@ fn start(shared: Arc<Shared>) -> std::io::Result<()> {
     std::thread::Builder::new().name(name).spawn(run).map(drop)
 }
 
+/// Lets the calling thread run only while nobody else wants a processor: for training, which may
+/// take a core for minutes. A thread at nice 10 keeps a tenth of a core that a shard wants too and
+/// ends its slice first; one that wakes takes the processor from SCHED_IDLE at once (sched(7)).
+/// Answers whether it is so; if not, the thread is at least at nice 19.
+pub fn ask_idle() -> bool {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: sched_setscheduler(2) reads `parameters`, which outlives the call; 0 is this thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &parameters) };
+    if result != 0 {
+        // SAFETY: as in `start`.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE_MAX) };
+    }
+    result == 0
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
@@ -318,5 +334,14 @@ mod tests {
             assert!(started.elapsed() < WAIT, "the idle thread stays");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    #[test]
+    fn a_thread_that_asks_is_idle_and_others_are_not() {
+        // SAFETY: plain system calls about the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let asked = std::thread::spawn(move || (ask_idle(), policy()));
+        assert_eq!(asked.join().unwrap(), (true, libc::SCHED_IDLE));
+        assert_eq!(policy(), libc::SCHED_OTHER);
     }
 }

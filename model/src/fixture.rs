@@ -3,11 +3,15 @@
 //!
 //! Items do not know of each other, so a batch of any size is the fixture's items over and over.
 
-use burn::nn::{Lstm, LstmConfig, LstmState};
+use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::cell::{Cell, Kind, Weights};
 use crate::lstm::unheaded;
+
+/// The bench forecast uses it too.
+#[path = "../tests/fixture/burns.rs"]
+mod burns;
 
 /// Single precision over 32 steps: PyTorch's own results are 3e-7 off those in double precision.
 const NEAR: f32 = 1e-6;
@@ -156,49 +160,15 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// burn's layer with our weights; our one bias is that of its inputs.
-fn burns(weights: &Weights) -> Lstm {
-    let (inputs, hidden) = (weights.inputs, weights.hidden);
-    let device = Device::flex();
-    let mut layer = LstmConfig::new(inputs, hidden, true).init(&device);
-    let turned = |all: &[f32], gate: usize, width: usize| {
-        let rows = all[gate * hidden * width..][..hidden * width].to_vec();
-        let rows = Tensor::<2>::from_data(TensorData::new(rows, [hidden, width]), &device);
-        rows.swap_dims(0, 1)
-    };
-    let forget = layer.forget_gate.as_mut().expect("has one");
-    let order = [
-        &mut layer.input_gate,
-        forget,
-        &mut layer.cell_gate,
-        &mut layer.output_gate,
-    ];
-    for (gate, place) in order.into_iter().enumerate() {
-        let bias = weights.bias[gate * hidden..][..hidden].to_vec();
-        let bias = Tensor::<1>::from_data(TensorData::new(bias, [hidden]), &device);
-        let (one, other) = (&mut place.input_transform, &mut place.hidden_transform);
-        let nothing = bias.zeros_like();
-        one.weight = one
-            .weight
-            .clone()
-            .map(|_| turned(&weights.of_input, gate, inputs));
-        other.weight = other
-            .weight
-            .clone()
-            .map(|_| turned(&weights.of_state, gate, hidden));
-        one.bias = one.bias.take().map(|old| old.map(|_| bias));
-        other.bias = other.bias.take().map(|old| old.map(|_| nothing));
-    }
-    layer
-}
-
 #[test]
 fn burns_own_layer_is_pytorchs() {
     for fixture in all() {
         if fixture.weights.kind == Kind::Rnn {
             continue;
         }
-        let layer = burns(&fixture.weights);
+        let weights = &fixture.weights;
+        let sizes = (weights.inputs, weights.hidden);
+        let layer = burns::layer(sizes, &weights.of_input, &weights.of_state, &weights.bias);
         for batch in BATCHES {
             let (given, state, cell) = fixture.tensors(batch);
             let (said, end) = layer.forward(given, Some(LstmState::new(cell, state)));

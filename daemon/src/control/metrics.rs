@@ -72,6 +72,12 @@ metrics_table! {
         "Memory of what is observed, of observe.max_bytes";
     OBSERVE_DROPPED_TOTAL = "foreshadow_observe_dropped_total", Counter, Count,
         "Hand-overs to the observe thread that found its queue full";
+    FORECASTS = "foreshadow_forecasts", Gauge, Count,
+        "Targets in the book of forecasts";
+    FORECAST_BRIER = "foreshadow_forecast_brier", Gauge, Count,
+        "Mean squared error of chances within the shortest horizon since the start; 0 is perfect";
+    MODEL_TRAININGS_TOTAL = "foreshadow_model_trainings_total", Counter, Count,
+        "Trainings that ended";
     BUILD_INFO = "foreshadow_build_info", Gauge, Count,
         "Always 1 {version, node}";
 }

@@ -23,7 +23,7 @@ use model::fleet::Outlook;
 use model::learned::{Kind as ModelKind, Learned, Schema, input_name};
 use model::series::Series;
 
-use self::book::{Book, Forecast, Full, Hint, Page};
+use self::book::{Book, Forecast, Full, Hint, Hits, Page};
 use self::contest::{Contest, Decision};
 use self::kin::Kin;
 use self::target::{Healthy, Target, Written, numbers};
@@ -52,6 +52,18 @@ pub struct Settings {
     pub rules: model::trial::Rules,
     /// Bins of a block of a trial.
     pub block: usize,
+}
+
+/// A bin, in numbers of targets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Seen {
+    /// Seconds since 1970.
+    pub begin: i64,
+    /// For how long it was looked.
+    pub seconds: u32,
+    /// Bins before it in which nobody looked.
+    pub missed: u32,
+    pub numbers: BTreeMap<Target, f32>,
 }
 
 /// Why to train.
@@ -91,6 +103,8 @@ pub struct Foreseer {
     asked: bool,
     /// Targets that found no room.
     left_out: u64,
+    /// How good all forecasts were since the start.
+    hits: Hits,
     /// What is read again after a start decides nothing.
     is_replay: bool,
 }
@@ -115,6 +129,7 @@ impl Foreseer {
             trained,
             asked: false,
             left_out: 0,
+            hits: Hits::default(),
             is_replay: false,
             settings,
         }
@@ -132,6 +147,11 @@ impl Foreseer {
         &self.contest
     }
 
+    /// How good all forecasts were since the start.
+    pub fn hits(&self) -> &Hits {
+        &self.hits
+    }
+
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -141,23 +161,32 @@ impl Foreseer {
         self.places.len()
     }
 
-    /// Takes in bins of before the start: they are remembered, and decide nothing.
-    pub fn replay(&mut self, bin: &Bin) {
+    /// What a bin tells of targets.
+    pub fn seen(&self, bin: &Bin) -> Seen {
+        Seen {
+            begin: bin.begin,
+            seconds: bin.seconds,
+            missed: bin.missed,
+            numbers: numbers(bin, &self.settings.healthy),
+        }
+    }
+
+    /// Takes in a bin of before the start: it is remembered, and decides nothing.
+    pub fn replay(&mut self, seen: &Seen) {
         self.is_replay = true;
-        self.take(bin);
+        self.take(seen);
         self.is_replay = false;
     }
 
     /// Takes in a bin that is over, and says what was decided because of it.
-    pub fn take(&mut self, bin: &Bin) -> Vec<Decision> {
+    pub fn take(&mut self, bin: &Seen) -> Vec<Decision> {
         let step = i64::from(self.settings.schema.step);
         let now = bin.begin.saturating_add(step);
         for _ in 0..self.unknown_before(bin) {
             let unknown = vec![f32::NAN; self.places.len()];
             self.contest.step(&unknown);
         }
-        let found = numbers(bin, &self.settings.healthy);
-        for target in found.keys() {
+        for target in bin.numbers.keys() {
             self.admit(target, bin.begin, now);
         }
         let looked = f64::from(bin.seconds) >= LOOKED_MIN * step as f64;
@@ -166,7 +195,7 @@ impl Foreseer {
             .iter_mut()
             .map(|place| {
                 // What is not told of is silent: whoever tells tells of what changes.
-                let value = found.get(&place.target).copied().unwrap_or(0.0);
+                let value = bin.numbers.get(&place.target).copied().unwrap_or(0.0);
                 place.silent = if value > 0.0 {
                     0
                 } else {
@@ -193,7 +222,7 @@ impl Foreseer {
     }
 
     /// How many bins lie between the newest and this one, of which nothing is known.
-    fn unknown_before(&self, bin: &Bin) -> u32 {
+    fn unknown_before(&self, bin: &Seen) -> u32 {
         let Some(newest) = self.newest else { return 0 };
         let step = i64::from(self.settings.schema.step);
         let apart = bin.begin.saturating_sub(newest) / step;
@@ -245,6 +274,7 @@ impl Foreseer {
             let page = self.book.open(&place.target, place.control);
             for (chance, happened) in self.contest.take_judged(index) {
                 page.hits.add(chance, happened);
+                self.hits.add(chance, happened);
             }
             if page.is_stale(now) {
                 let outlook = self.contest.outlook(index);
@@ -296,12 +326,6 @@ impl Foreseer {
         self.learns().then(|| self.trained.map_or(0, due))
     }
 
-    /// The input that moved most since the model learned, and how far.
-    pub fn drift(&self) -> Option<(&'static str, f64)> {
-        let (input, index) = self.drift.as_ref()?.most()?;
-        Some((input_name(input), index))
-    }
-
     /// Whether it is time to train, and why.
     pub fn occasion(&self, now: i64) -> Option<Occasion> {
         if self.asked {
@@ -312,6 +336,17 @@ impl Foreseer {
         }
         let (input, index) = self.drift()?;
         (index > DRIFTED).then_some(Occasion::Drifted { input, index })
+    }
+
+    /// When the last training began.
+    pub fn trained(&self) -> Option<i64> {
+        self.trained
+    }
+
+    /// The input that moved most since the model learned, and its index.
+    pub fn drift(&self) -> Option<(&'static str, f64)> {
+        let (input, index) = self.drift.as_ref()?.most()?;
+        Some((input_name(input), index))
     }
 
     /// What is known of each target, to learn from, and above what it happens.
@@ -331,6 +366,11 @@ impl Foreseer {
     pub fn challenge(&mut self, learned: Learned, now: i64) -> Decision {
         self.drift = learned.edges.clone().map(Drift::new);
         self.contest.challenge(Arc::new(learned), now)
+    }
+
+    /// What a rollback goes back to, as it was before a restart.
+    pub fn remember(&mut self, previous: Learned) {
+        self.contest.remember(Arc::new(previous));
     }
 
     /// Goes back to the model before this one.
@@ -389,3 +429,6 @@ fn is_control(target: &Target, share: f64) -> bool {
     let hash = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
     (hash as f64 / u64::MAX as f64) < share
 }
+
+#[cfg(test)]
+mod tests;

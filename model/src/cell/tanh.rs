@@ -1,5 +1,5 @@
-//! tanh and what is made of it, a vector at a time. The largest error is 4e-7, about that of a
-//! sum in single precision; a call of the mathematics library for each number costs many times as much.
+//! tanh and what is made of it, a vector at a time. The largest error is 4e-7, about that of a sum
+//! in single precision; a call of the mathematics library for each number costs many times as much.
 
 use pulp::Simd;
 
