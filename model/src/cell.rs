@@ -42,7 +42,7 @@ pub struct Cell {
     packed: Vec<f32>,
     /// `[hidden / lanes][gates][lanes]`
     bias: Vec<f32>,
-    /// `[hidden][outputs]`
+    /// `[outputs][hidden]`
     head: Vec<f32>,
     head_bias: Vec<f32>,
 }
@@ -114,10 +114,6 @@ impl Cell {
                 bias.extend(units().map(|unit| weights.bias[row(gate, unit)]));
             }
         }
-        let head = (0..hidden * outputs).map(|at| {
-            let (unit, output) = (at / outputs, at % outputs);
-            weights.head[output * hidden + unit]
-        });
         Ok(Cell {
             arch,
             version: weights.version(),
@@ -127,7 +123,7 @@ impl Cell {
             outputs,
             packed,
             bias,
-            head: head.collect(),
+            head: weights.head.clone(),
             head_bias: weights.head_bias.clone(),
         })
     }
@@ -212,13 +208,24 @@ impl Cell {
             if !known {
                 continue;
             }
-            for (weights, state) in self.head.chunks_exact(self.outputs).zip(state) {
-                for (said, weight) in said.iter_mut().zip(weights) {
-                    *said += weight * state;
-                }
+            for (said, weights) in said.iter_mut().zip(self.head.chunks_exact(self.hidden)) {
+                *said += dot(weights, state);
             }
         }
     }
+}
+
+/// The sum of products, in as many sums as the compiler can keep side by side: sizes are multiples
+/// of [`UNIT`].
+fn dot(weights: &[f32], state: &[f32]) -> f32 {
+    let mut sums = [0.0; UNIT];
+    let units = weights.chunks_exact(UNIT).zip(state.chunks_exact(UNIT));
+    for (weights, state) in units {
+        for (sum, (weight, state)) in sums.iter_mut().zip(weights.iter().zip(state)) {
+            *sum += weight * state;
+        }
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]

@@ -133,11 +133,15 @@ impl Odds {
     }
 }
 
+/// Nobody is so sure: odds beyond these would outvote all others.
+const ODDS_MAX: f32 = 5.0;
+
 /// The means of what members say, interval by interval; nonsense is left out.
 pub fn mean_logits<'a>(members: impl Iterator<Item = &'a [f32]> + Clone, count: usize) -> Vec<f32> {
     let interval = |at: usize| {
         let said = members.clone().filter_map(|member| member.get(at).copied());
-        let said = said.filter(|logit| logit.is_finite());
+        let said = said.filter(|logit| !logit.is_nan());
+        let said = said.map(|logit| logit.clamp(-ODDS_MAX, ODDS_MAX));
         let (sum, all) = said.fold((0.0, 0.0), |(sum, all), logit| (sum + logit, all + 1.0));
         if all > 0.0 { sum / all } else { 0.0 }
     };

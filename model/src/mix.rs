@@ -2,7 +2,8 @@
 //!
 //! Hedge with discounted losses: a member's weight falls exponentially with what it lost against
 //! the others, and what was lost long ago counts less. No member can ruin the mix for longer than
-//! it takes to notice, and the mix needs no training.
+//! it takes to notice, and the mix needs no training. What is said is the weighted mean, or the
+//! weighted median where that did better: of what is mostly nothing the mean is always wrong.
 
 use std::collections::VecDeque;
 
@@ -15,14 +16,30 @@ const WIDEST: f64 = 5.0;
 /// How fast the usual error follows.
 const SHARE: f64 = 0.05;
 
+/// What was said at one bin.
+#[derive(Clone, Debug)]
+struct Said {
+    members: Vec<Option<f32>>,
+    middles: Option<Middles>,
+}
+
+/// Two ways to say what the members say together.
+#[derive(Clone, Copy, Debug)]
+struct Middles {
+    mean: f32,
+    median: f32,
+}
+
 /// The weights of the members for one series.
 #[derive(Clone, Debug)]
 pub struct Hedge {
     ahead: usize,
     lost: Vec<f64>,
+    /// What the mean and the median lost.
+    middles_lost: [f64; 2],
     usual: f64,
-    /// What each member said when, until the truth is known.
-    said: VecDeque<Vec<Option<f32>>>,
+    /// What was said when, until the truth is known.
+    said: VecDeque<Said>,
 }
 
 impl Hedge {
@@ -30,6 +47,7 @@ impl Hedge {
         Hedge {
             ahead,
             lost: vec![0.0; members],
+            middles_lost: [0.0; 2],
             usual: 0.0,
             said: VecDeque::new(),
         }
@@ -46,35 +64,61 @@ impl Hedge {
 
     /// What the members say together; `None` if none of them says anything.
     pub fn mix(&self, said: &[Option<f32>]) -> Option<f32> {
+        let middles = self.middles(said)?;
+        let [by_mean, by_median] = self.middles_lost;
+        Some(match by_median < by_mean {
+            true => middles.median,
+            false => middles.mean,
+        })
+    }
+
+    fn middles(&self, said: &[Option<f32>]) -> Option<Middles> {
+        // A member that says nothing, or nonsense, is left out.
         let weighted = self.weights().into_iter().zip(said);
-        let (mut sum, mut all) = (0.0, 0.0);
-        for (weight, said) in weighted {
-            // A member that says nothing, or nonsense, is left out.
-            if let Some(said) = said.filter(|said| said.is_finite()) {
-                sum += weight * f64::from(said);
-                all += weight;
-            }
+        let mut known: Vec<(f64, f64)> = weighted
+            .filter_map(|(weight, said)| Some((f64::from((*said)?), weight)))
+            .filter(|(said, _)| said.is_finite())
+            .collect();
+        known.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let all: f64 = known.iter().map(|(_, weight)| weight).sum();
+        if all <= 0.0 {
+            return None;
         }
-        (all > 0.0).then(|| (sum / all) as f32)
+        let mean = known
+            .iter()
+            .map(|(said, weight)| said * weight)
+            .sum::<f64>()
+            / all;
+        let mut below = 0.0;
+        let middle = known.iter().find(|(_, weight)| {
+            below += weight;
+            below >= all / 2.0
+        });
+        let median = middle.map_or(mean, |(said, _)| *said);
+        Some(Middles {
+            mean: mean as f32,
+            median: median as f32,
+        })
     }
 
     /// Takes in the newest value, then what the members say now of the one that comes `ahead`.
-    pub fn observe(&mut self, value: Option<f32>, said: Vec<Option<f32>>) {
+    pub fn observe(&mut self, value: Option<f32>, members: Vec<Option<f32>>) {
         if self.said.len() == self.ahead {
             let then = self.said.pop_front();
             if let (Some(then), Some(value)) = (then, value) {
                 self.learn(&then, value);
             }
         }
-        self.said.push_back(said);
+        let middles = self.middles(&members);
+        self.said.push_back(Said { members, middles });
     }
 
-    fn learn(&mut self, said: &[Option<f32>], truth: f32) {
+    fn learn(&mut self, said: &Said, truth: f32) {
         let error = |said: &Option<f32>| {
             let said = said.filter(|said| said.is_finite())?;
             Some(f64::from((said - truth).abs()))
         };
-        let errors: Vec<Option<f64>> = said.iter().map(error).collect();
+        let errors: Vec<Option<f64>> = said.members.iter().map(error).collect();
         let mut known: Vec<f64> = errors.iter().copied().flatten().collect();
         if known.is_empty() {
             return;
@@ -90,6 +134,11 @@ impl Hedge {
         let middle = loss(median);
         for (lost, error) in self.lost.iter_mut().zip(errors) {
             *lost = KEEP * *lost + error.map_or(middle, loss);
+        }
+        if let Some(Middles { mean, median }) = said.middles {
+            for (lost, said) in self.middles_lost.iter_mut().zip([mean, median]) {
+                *lost = KEEP * *lost + loss(f64::from((said - truth).abs()));
+            }
         }
     }
 }

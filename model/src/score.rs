@@ -7,6 +7,9 @@ pub struct Errors {
     count: u64,
 }
 
+/// What an error is of the largest one, if it is no error but a rounding.
+const NO_ERROR: f64 = 1e-6;
+
 impl Errors {
     pub fn new(forecasters: usize) -> Errors {
         Errors {
@@ -36,13 +39,17 @@ impl Errors {
     }
 
     /// 1 − error / error of the reference: 1 is perfect, 0 no better, below 0 worse. Of a series
-    /// that the reference foretells without an error: 0 for who does so too, else −1.
+    /// that the reference foretells with no error, or none to speak of beside those of others: 0
+    /// for who does so too, else −1.
     pub fn skill(&self, forecaster: usize, reference: usize) -> f64 {
         let (own, other) = (self.sums[forecaster], self.sums[reference]);
-        if other == 0.0 {
-            return if own == 0.0 { 0.0 } else { -1.0 };
+        let largest = self.sums.iter().copied().fold(0.0, f64::max);
+        let none = NO_ERROR * largest;
+        match (own <= none, other <= none) {
+            (true, true) => 0.0,
+            (false, true) => -1.0,
+            _ => 1.0 - own / other,
         }
-        1.0 - own / other
     }
 }
 

@@ -186,24 +186,24 @@ impl Foreseer {
             let unknown = vec![f32::NAN; self.places.len()];
             self.contest.step(&unknown);
         }
+        // Who is told of now is silent no more, before anybody has to go.
+        for place in &mut self.places {
+            // What is not told of is silent: whoever tells tells of what changes.
+            let value = bin.numbers.get(&place.target).copied().unwrap_or(0.0);
+            place.silent = match value > 0.0 {
+                true => 0,
+                false => place.silent.saturating_add(1),
+            };
+        }
         for target in bin.numbers.keys() {
             self.admit(target, bin.begin, now);
         }
         let looked = f64::from(bin.seconds) >= LOOKED_MIN * step as f64;
-        let values: Vec<f32> = self
-            .places
-            .iter_mut()
-            .map(|place| {
-                // What is not told of is silent: whoever tells tells of what changes.
-                let value = bin.numbers.get(&place.target).copied().unwrap_or(0.0);
-                place.silent = if value > 0.0 {
-                    0
-                } else {
-                    place.silent.saturating_add(1)
-                };
-                if looked { value } else { f32::NAN }
-            })
-            .collect();
+        let value = |place: &Place| match looked {
+            true => bin.numbers.get(&place.target).copied().unwrap_or(0.0),
+            false => f32::NAN,
+        };
+        let values: Vec<f32> = self.places.iter().map(value).collect();
         self.kin
             .step(self.places.iter().map(|place| &place.target), &values);
         for (index, place) in self.places.iter().enumerate() {
