@@ -326,7 +326,7 @@ impl Foreseer {
         self.learns().then(|| self.trained.map_or(0, due))
     }
 
-    /// The input that moved most since the model learned, and how far.
+    /// The input that moved most since the model learned, and its index.
     pub fn drift(&self) -> Option<(&'static str, f64)> {
         let (input, index) = self.drift.as_ref()?.most()?;
         Some((input_name(input), index))

@@ -21,7 +21,6 @@
 //! | [`codecs`] | which codec each link uses |
 //! | [`foresee`] | what that thread foresees; its models, and their training |
 //! | [`observe`] | the thread that sees accesses, changes and load |
-//! | [`foresee`] | what comes, put together for people |
 //! | [`meters`] | what is counted |
 //! | [`pools`], [`mail`], [`notices`] | helper threads, inboxes, news |
 //!

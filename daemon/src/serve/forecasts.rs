@@ -52,7 +52,7 @@ pub struct HintReply {
     pub until: i64,
 }
 
-/// How good forecasts of a target were, within the shortest horizon, since the start.
+/// How good forecasts of a target were, within the shortest horizon, of all that is known of it.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HitsReply {

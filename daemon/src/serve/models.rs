@@ -60,9 +60,9 @@ pub struct TrainingReply {
     pub asked: bool,
     /// When the one began that runs.
     pub began: Option<i64>,
-    /// Trainings that ended since the start, well or not.
-    pub ended: u64,
-    /// When the last one ended, and what came of it.
+    /// What it does now.
+    pub doing: Option<String>,
+    /// When the last one since the start ended, and what came of it.
     pub last: Option<i64>,
     pub outcome: Option<String>,
     /// When the next one is due; none if nothing is learned.
@@ -94,7 +94,7 @@ pub struct LogReply {
 #[serde(default)]
 pub struct LogEntry {
     pub at: i64,
-    /// `challenged`, `promoted`, `dismissed`, `deposed`, `rolled-back`.
+    /// `challenged`, `promoted`, `dismissed`, `deposed`, `rolled back`.
     pub what: String,
     /// Who speaks from then on.
     pub champion: String,

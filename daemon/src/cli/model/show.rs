@@ -83,7 +83,9 @@ fn learned(one: &LearnedReply) -> String {
 fn training(one: &TrainingReply, now: i64) -> String {
     let mut parts = Vec::new();
     if let Some(began) = one.began {
-        parts.push(format!("runs for {}", since(began, now)));
+        let doing = one.doing.as_deref();
+        let doing = doing.map_or_else(String::new, |doing| format!(" ({doing})"));
+        parts.push(format!("runs for {}{doing}", since(began, now)));
     }
     if let Some(next) = one.next {
         let left = match next > now {
@@ -158,7 +160,7 @@ mod tests {
             training: TrainingReply {
                 asked: false,
                 began: Some(1_700_099_970),
-                ended: 2,
+                doing: Some("trees".to_owned()),
                 last: Some(1_700_078_400),
                 outcome: Some("bb is tried".to_owned()),
                 next: Some(1_700_121_600),
@@ -183,7 +185,7 @@ mod tests {
                  challenger: bb (mix), {learned}\n\
                  trial: 3 of 7 blocks of 1 d, at least 200 events\n\
                  previous: none\n\
-                 training: runs for 30 s; next in 6 h, it is learned anew every 6 h; last 6 h ago: \
+                 training: runs for 30 s (trees); next in 6 h, it is learned anew every 6 h; last 6 h ago: \
                  bb is tried\n\
                  drift: value now moved most, 0.12 (learned anew above 0.25)\n\
                  horizons: 15 min, 1 h, bins of 5 min\n\

@@ -12,16 +12,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Asks for a training, and stays until it is over.
 pub async fn train(client: &Client, ask: Ask, json: bool) -> Result<Exit, Failure> {
-    let before = look(client).await?.0.training.ended;
+    let asked_at = look(client).await?.0.now;
     client.send(ask.method, &ask.target, ask.body).await?;
     loop {
         let (reply, text) = look(client).await?;
-        if is_over(&reply.training, before) {
-            let text = if json { text } else { outcome(&reply) };
-            super::super::print(&text);
-            return Ok(Exit::Ok);
+        match progress(&reply.training, asked_at) {
+            Progress::Runs => tokio::time::sleep(LOOK_EVERY).await,
+            Progress::Over => {
+                let outcome = reply.training.outcome.unwrap_or_default();
+                let text = if json { text } else { format!("{outcome}\n") };
+                super::super::print(&text);
+                return Ok(Exit::Ok);
+            }
+            Progress::Forgotten => {
+                eprintln!("foreshadow: the daemon was started again meanwhile; ask it once more");
+                return Ok(Exit::Error);
+            }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -31,17 +38,24 @@ async fn look(client: &Client) -> Result<(ModelReply, String), Failure> {
     Ok((answer.read()?, answer.text))
 }
 
-/// One that ran when it was asked is not the one that was asked for. A daemon that was started
-/// again has forgotten that it was asked, and counts anew.
-fn is_over(training: &TrainingReply, before: u64) -> bool {
-    let forgotten = training.ended < before;
-    let idle = !training.asked && training.began.is_none();
-    idle && (training.ended > before || forgotten)
+/// How far the training that was asked for has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Progress {
+    Runs,
+    Over,
+    /// Nobody knows of it.
+    Forgotten,
 }
 
-fn outcome(reply: &ModelReply) -> String {
-    let outcome = reply.training.outcome.as_deref();
-    format!("{}\n", outcome.unwrap_or("the training is over"))
+/// What was asked for is told as asked until it begins, and whatever ran before has ended by then.
+fn progress(training: &TrainingReply, asked_at: i64) -> Progress {
+    if training.asked || training.began.is_some() {
+        return Progress::Runs;
+    }
+    match training.last.is_some_and(|last| last >= asked_at) {
+        true => Progress::Over,
+        false => Progress::Forgotten,
+    }
 }
 
 #[cfg(test)]
@@ -50,22 +64,28 @@ mod tests {
 
     #[test]
     fn a_training_is_over_when_the_one_asked_for_has_ended() {
-        let training = |asked, began, ended| TrainingReply {
-            asked,
-            began,
-            ended,
-            ..TrainingReply::default()
+        let come = |asked, began, last| {
+            let training = TrainingReply {
+                asked,
+                began,
+                last,
+                ..TrainingReply::default()
+            };
+            progress(&training, 100)
         };
-        let over = |training| is_over(&training, 3);
-        assert!(!over(training(true, None, 3)), "it did not begin");
-        assert!(!over(training(true, Some(1), 3)), "another one runs");
-        assert!(!over(training(true, None, 4)), "the other one ended");
-        assert!(!over(training(false, Some(2), 4)), "it runs");
-        assert!(!over(training(false, None, 3)), "it was not heard yet");
-        assert!(over(training(false, None, 5)));
-        assert!(
-            over(training(false, None, 0)),
-            "the daemon was started again"
+        assert_eq!(
+            come(true, Some(50), None),
+            Progress::Runs,
+            "another one runs"
         );
+        assert_eq!(
+            come(true, None, Some(101)),
+            Progress::Runs,
+            "the other one ended"
+        );
+        assert_eq!(come(false, Some(102), Some(101)), Progress::Runs, "ours");
+        assert_eq!(come(false, None, Some(100)), Progress::Over);
+        assert_eq!(come(false, None, None), Progress::Forgotten);
+        assert_eq!(come(false, None, Some(99)), Progress::Forgotten);
     }
 }

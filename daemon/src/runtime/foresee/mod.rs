@@ -2,14 +2,14 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`answer`], [`show`] | questions of people, and what they are told |
+//! | [`show`] | questions of people, and what they are told |
 //! | [`store`] | models on disk, the log of decisions |
 //! | [`replay`] | what was seen, on disk, for the next start |
 //! | [`training`] | learning, on a thread of its own |
+//! | [`show`] | what comes and who foretells, put together for people |
 //!
 //! A full disk costs what could not be written, and is told once; forecasts go on.
 
-pub mod answer;
 pub mod replay;
 pub mod show;
 pub mod store;
@@ -57,7 +57,6 @@ pub struct Foresight {
     waiting: VecDeque<Seen>,
     training: Option<Run>,
     ended: Option<Ended>,
-    trainings: u64,
     /// No training before this.
     not_before: i64,
     ring: Ring,
@@ -97,7 +96,6 @@ impl Foresight {
             replay,
             training: None,
             ended: None,
-            trainings: 0,
             not_before: 0,
             ring,
             is_troubled: false,
@@ -123,11 +121,6 @@ impl Foresight {
 
     pub fn training(&self) -> Option<&Run> {
         self.training.as_ref()
-    }
-
-    /// Trainings that ended since the start, well or not.
-    pub fn trainings(&self) -> u64 {
-        self.trainings
     }
 
     pub fn ended(&self) -> Option<&Ended> {
@@ -227,7 +220,6 @@ impl Foresight {
             return;
         };
         self.training = None;
-        self.trainings += 1;
         counter!(declared::MODEL_TRAININGS_TOTAL.name).increment(1);
         match outcome {
             Ok(Some(learned)) if learned.odds.is_some() => {

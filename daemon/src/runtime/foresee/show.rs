@@ -10,6 +10,8 @@ use model::chance::{chance, within};
 use model::fleet::member_name;
 use model::learned::{Kind as ModelKind, ODDS_MEMBERS};
 
+use super::Foresight;
+use super::store::name_of;
 use crate::observe::Subject;
 use crate::predict::book::{Full, Hint, Hits, Page};
 use crate::predict::target::{Kind, Target, Written};
@@ -18,8 +20,9 @@ use crate::serve::forecasts::{
     ChancesReply, ExplainReply, ForecastReply, ForecastsReply, HintReply, HitsReply, InputReply,
     ReasonsReply, ValueReply, horizon,
 };
+use crate::serve::models::LogReply;
 use crate::serve::problem::{Problem, ProblemKind};
-use crate::serve::query::{Chance, Until};
+use crate::serve::query::{Chance, Query, Until};
 use crate::serve::reply::Reply;
 use crate::serve::sentence::{lasting, percent, sentences};
 
@@ -27,6 +30,38 @@ use crate::serve::sentence::{lasting, percent, sentences};
 const HINT_MAX: i64 = 366 * 86_400;
 /// How like a name has to be to be offered instead of another.
 const LIKE: f64 = 0.7;
+
+/// Answers what is asked about forecasts and models.
+pub fn answer(foresight: &mut Foresight, now: i64, query: Query) -> Result<Reply, Problem> {
+    let foreseer = foresight.foreseer();
+    match query {
+        Query::Forecasts {
+            object,
+            kind,
+            within,
+            limit,
+        } => {
+            let reply = forecasts(foreseer, now, (object.as_ref(), kind), within, limit);
+            Ok(Reply::Forecasts(Box::new(reply)))
+        }
+        Query::Explain { object } => {
+            let reply = explain(foreseer, now, &object)?;
+            Ok(Reply::Explain(Box::new(reply)))
+        }
+        Query::Hint {
+            target,
+            chance,
+            until,
+        } => hint(foresight.foreseer_mut(), now, &target, chance, until),
+        Query::Model => Ok(Reply::Model(Box::new(models::model(foresight, now)))),
+        Query::ModelLog { limit } => Ok(Reply::ModelLog(LogReply {
+            entries: foresight.store().entries(limit),
+        })),
+        Query::Train => models::train(foresight, now),
+        Query::RollBackModel => models::roll_back(foresight, now),
+        other => Err(Problem::internal(format!("nobody answers {other:?}"))),
+    }
+}
 
 /// What comes, the likeliest within so many seconds first.
 pub fn forecasts(
@@ -58,7 +93,7 @@ pub fn forecasts(
         bin_seconds: foreseer.settings().schema.step,
         within: horizons.get(at).copied().unwrap_or(0),
         horizons,
-        model: version(foreseer.contest().version()),
+        model: name_of(foreseer.contest().version()),
         forecasts: found,
         found: count as u64,
         left_out: foreseer.left_out(),
@@ -127,14 +162,6 @@ pub fn hint(
     )))
 }
 
-/// A model's version for people.
-pub fn version(version: u64) -> String {
-    match version {
-        0 => "rules".to_owned(),
-        version => format!("{version:016x}"),
-    }
-}
-
 /// The horizons, in seconds.
 pub fn horizons(foreseer: &Foreseer) -> Vec<u32> {
     let schema = &foreseer.settings().schema;
@@ -168,7 +195,7 @@ fn forecast(target: &Target, page: &Page, now: i64, horizons: usize) -> Forecast
         value: said.and_then(|said| said.value),
         issued: said.map(|said| said.issued),
         expires: said.map(|said| said.expires),
-        model: said.map(|said| version(said.model)),
+        model: said.map(|said| name_of(said.model)),
         control: page.control,
         hint: hint.map(|Hint { chance, until }| HintReply { chance, until }),
         hits: hits(&page.hits),

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use model::learned::Learned;
 
-use super::show::version;
 use crate::predict::contest::{Decision, What};
 use crate::serve::models::LogEntry;
 
@@ -33,13 +32,21 @@ impl Role {
 /// The log is begun anew at this size, and the one before is kept.
 const LOG_MAX: u64 = 1 << 20;
 
+/// Names a model for people.
+pub fn name_of(version: u64) -> String {
+    match version {
+        0 => "rules".to_owned(),
+        version => format!("{version:016x}"),
+    }
+}
+
 /// A decision as a line of the log.
 pub fn entry(decision: &Decision) -> LogEntry {
     let (what, text) = told(&decision.what);
     LogEntry {
         at: decision.at,
         what: what.to_owned(),
-        champion: version(decision.champion),
+        champion: name_of(decision.champion),
         text,
     }
 }
@@ -55,7 +62,7 @@ fn told(what: &What) -> (&'static str, String) {
             challenger,
             examples,
         } => {
-            let name = version(challenger);
+            let name = name_of(challenger);
             let text = format!("{name}, learned from {examples} examples, is on trial");
             ("challenged", text)
         }

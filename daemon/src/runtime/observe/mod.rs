@@ -37,7 +37,7 @@ use self::outlook::Outlook;
 use self::reading::Node;
 use self::source::Source;
 use super::Error;
-use super::foresee::Foresight;
+use super::foresee::{self, Foresight};
 use crate::config::{Config, Feed, Follow, Format, ObserveConfig};
 use crate::control::access::Access as Visitors;
 use crate::control::gateway::Answer;
@@ -348,7 +348,7 @@ impl Worker {
                 answer.give(Ok(Reply::Observed(Box::new(reply))));
             }
             Mail::Ask(query, answer) => {
-                answer.give(self.outlook.foresight().answer(now, query));
+                answer.give(foresee::show::answer(self.outlook.foresight(), now, query));
             }
             Mail::Stop => {}
         }

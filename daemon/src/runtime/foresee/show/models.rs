@@ -6,24 +6,20 @@ use model::drift::DRIFTED;
 use model::fleet::LEARNED;
 use model::learned::{Learned, ODDS_MEMBERS};
 
-use super::{called, horizons, version};
-use crate::predict::contest::{Decision, What, version_of};
+use super::{called, horizons};
+use crate::predict::contest::version_of;
 use crate::predict::{Foreseer, Occasion};
-use crate::serve::models::{
-    DriftReply, LearnedReply, LogEntry, LogReply, ModelReply, TrainingReply, TrialReply,
-};
+use crate::runtime::foresee::Foresight;
+use crate::runtime::foresee::store::name_of;
+use crate::runtime::foresee::training::Run;
+use crate::serve::models::{DriftReply, LearnedReply, ModelReply, TrainingReply, TrialReply};
 use crate::serve::problem::Problem;
 use crate::serve::reply::Reply;
-use crate::serve::sentence::{lasting, percent};
+use crate::serve::sentence::lasting;
 
-/// Who foretells. Whoever trains says `began`, `ended`, `last` and `outcome` of `training`; the
-/// rest of it is filled in here.
-pub fn model(
-    foreseer: &Foreseer,
-    now: i64,
-    training: TrainingReply,
-    replay_bytes: u64,
-) -> ModelReply {
+/// Who foretells, who would like to, and when is learned again.
+pub fn model(foresight: &Foresight, now: i64) -> ModelReply {
+    let foreseer = foresight.foreseer();
     let (settings, contest) = (foreseer.settings(), foreseer.contest());
     let challenger = contest.challenger();
     let block_seconds = settings.block as u64 * u64::from(settings.schema.step);
@@ -32,7 +28,6 @@ pub fn model(
         index,
         index_max: DRIFTED,
     });
-    let (next, why) = next(foreseer, now);
     ModelReply {
         now,
         kind: settings.kind.name().to_owned(),
@@ -47,17 +42,26 @@ pub fn model(
             block_seconds,
         }),
         previous: contest.previous().map(learned),
-        training: TrainingReply {
-            asked: foreseer.is_asked(),
-            next,
-            why,
-            ..training
-        },
+        training: training(foresight, now),
         drift,
         targets: foreseer.targets() as u64,
         targets_max: settings.targets_max as u64,
         left_out: foreseer.left_out(),
-        replay_bytes,
+        replay_bytes: foresight.replay_bytes(),
+    }
+}
+
+fn training(foresight: &Foresight, now: i64) -> TrainingReply {
+    let (next, why) = next(foresight.foreseer(), now);
+    let (run, ended) = (foresight.training(), foresight.ended());
+    TrainingReply {
+        asked: foresight.foreseer().is_asked(),
+        began: run.map(Run::began),
+        doing: run.map(Run::doing),
+        last: ended.map(|ended| ended.at),
+        outcome: ended.map(|ended| ended.text.clone()),
+        next,
+        why,
     }
 }
 
@@ -97,7 +101,7 @@ fn learned(learned: &Arc<Learned>) -> LearnedReply {
     let chances = of("chances", &ODDS_MEMBERS, learned.odds.is_some());
     let is = !values.is_empty() || !chances.is_empty();
     LearnedReply {
-        version: version(version_of(learned)),
+        version: name_of(version_of(learned)),
         kind: learned.kind.name().to_owned(),
         from: is.then_some(learned.window.0),
         to: is.then_some(learned.window.1),
@@ -106,80 +110,27 @@ fn learned(learned: &Arc<Learned>) -> LearnedReply {
     }
 }
 
-/// The newest decisions, oldest first.
-pub fn log<'a>(decisions: impl DoubleEndedIterator<Item = &'a Decision>, limit: usize) -> LogReply {
-    let mut entries: Vec<LogEntry> = decisions.rev().take(limit).map(entry).collect();
-    entries.reverse();
-    LogReply { entries }
-}
-
-/// A decision for people.
-pub fn entry(decision: &Decision) -> LogEntry {
-    let champion = version(decision.champion);
-    let (what, text) = match &decision.what {
-        What::Challenged {
-            challenger,
-            examples,
-        } => {
-            let challenger = version(*challenger);
-            let text =
-                format!("{challenger} was learned from {examples} examples and is tried beside it");
-            ("challenged", text)
-        }
-        What::Promoted { gain, low, high } => {
-            let gain = gained(*gain, *low, *high);
-            ("promoted", format!("the challenger takes over: {gain}"))
-        }
-        What::Dismissed { gain, low, high } => {
-            let gain = gained(*gain, *low, *high);
-            ("dismissed", format!("the challenger is let go: {gain}"))
-        }
-        What::Deposed { worse } => {
-            let text = format!(
-                "the champion lost {worse:.2} times what saying how often it happens would have \
-                 lost"
-            );
-            ("deposed", text)
-        }
-        What::RolledBack => ("rolled-back", "an operator went back to it".to_owned()),
-    };
-    LogEntry {
-        at: decision.at,
-        what: what.to_owned(),
-        champion,
-        text,
-    }
-}
-
-fn gained(gain: f64, low: f64, high: f64) -> String {
-    let percent = |share: f64| percent(share).replace(" %", "");
-    format!(
-        "it loses {} % less, 95 % sure between {} and {}",
-        percent(gain),
-        percent(low),
-        percent(high)
-    )
-}
-
-/// Asks for a training.
-pub fn train(foreseer: &mut Foreseer) -> Result<Reply, Problem> {
+/// Learns anew as soon as what was seen is known.
+pub fn train(foresight: &mut Foresight, now: i64) -> Result<Reply, Problem> {
+    let foreseer = foresight.foreseer_mut();
     if !foreseer.learns() {
         let kind = foreseer.settings().kind.name();
         let why = format!("model.kind = \"{kind}\" learns nothing; write kind = \"mix\"");
         return Err(Problem::precondition(why));
     }
     foreseer.ask_for_training();
+    foresight.train(now);
     Ok(Reply::done(
         "a training is asked for; `foreshadow model show` tells when it is over",
     ))
 }
 
-/// Goes back to the model before this one; whoever keeps models is to keep the decision.
-pub fn roll_back(foreseer: &mut Foreseer, now: i64) -> Result<(Decision, Reply), Problem> {
-    let decision = foreseer.roll_back(now).ok_or_else(|| {
-        Problem::precondition("there is no model before this one; `foreshadow model show` tells")
-    })?;
-    let speaks = version(decision.champion);
-    let reply = Reply::done(format!("{speaks} speaks from now on"));
-    Ok((decision, reply))
+/// Goes back to the model before this one.
+pub fn roll_back(foresight: &mut Foresight, now: i64) -> Result<Reply, Problem> {
+    if !foresight.roll_back(now) {
+        let why = "there is no model before this one; `foreshadow model show` tells";
+        return Err(Problem::precondition(why));
+    }
+    let speaks = name_of(foresight.foreseer().contest().version());
+    Ok(Reply::done(format!("{speaks} speaks from now on")))
 }

@@ -1,14 +1,13 @@
 //! What people are shown of a foreseer that saw some bins.
 
-use model::learned::{Kind as ModelKind, Schema};
+use model::learned::{Kind as ModelKind, Learned, Schema};
 use model::trial::Rules;
 
 use super::*;
 use crate::observe::{Bin, Sample, Signal};
 use crate::predict::Settings;
-use crate::predict::contest::{Decision, What};
 use crate::predict::target::{Healthy, subject};
-use crate::serve::models::TrainingReply;
+use crate::serve::models::ModelReply;
 
 const STEP: i64 = 300;
 /// When the last bin ends.
@@ -41,9 +40,8 @@ fn target(text: &str) -> Target {
 }
 
 /// `busy.db` commits in every bin, `calm.db` in one of ten, and is backed up once.
-fn foreseer(kind: ModelKind) -> Foreseer {
-    let mut foreseer = Foreseer::new(settings(kind), None);
-    for bin in 0..40 {
+fn bins() -> impl Iterator<Item = Bin> {
+    (0..40).map(|bin| {
         let sample = |name: &str, signal, value| Sample {
             subject: object(name),
             signal,
@@ -57,12 +55,19 @@ fn foreseer(kind: ModelKind) -> Foreseer {
         if bin == 0 {
             samples.push(sample("calm.db", Signal::Backups, 1.0));
         }
-        let seen = foreseer.seen(&Bin {
+        Bin {
             begin: bin * STEP,
             seconds: 300,
             missed: 0,
             samples,
-        });
+        }
+    })
+}
+
+fn foreseer(kind: ModelKind) -> Foreseer {
+    let mut foreseer = Foreseer::new(settings(kind), None);
+    for bin in bins() {
+        let seen = foreseer.seen(&bin);
         foreseer.take(&seen);
     }
     foreseer
@@ -238,9 +243,30 @@ fn an_object_that_is_not_known_is_told_from_one_that_is() {
     assert_eq!(strange.detail, "nothing is foretold of #zzz here");
 }
 
+/// With files in a directory, which has to be kept.
+fn foresight(kind: ModelKind) -> (tempfile::TempDir, Foresight) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ring = std::sync::Arc::new(|| ());
+    let mut foresight = Foresight::open(settings(kind), dir.path(), 1 << 20, ring).expect("files");
+    // Nobody learns before it is asked for.
+    foresight.foreseer_mut().lessons(0);
+    for bin in bins() {
+        foresight.take(&bin, 1);
+    }
+    (dir, foresight)
+}
+
+fn model_of(foresight: &mut Foresight) -> ModelReply {
+    match answer(foresight, NOW, Query::Model) {
+        Ok(Reply::Model(reply)) => *reply,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_model_without_learning_says_so() {
-    let shown = models::model(&mix(), NOW, TrainingReply::default(), 7);
+    let (_dir, mut mix) = foresight(ModelKind::Mix);
+    let shown = model_of(&mut mix);
     assert_eq!(
         (shown.kind.as_str(), shown.champion.version.as_str()),
         ("mix", "rules")
@@ -249,109 +275,111 @@ fn a_model_without_learning_says_so() {
         (shown.champion.from, shown.champion.members.len()),
         (None, 0)
     );
-    assert_eq!(
-        (shown.targets, shown.targets_max, shown.replay_bytes),
-        (3, 100, 7)
-    );
+    assert_eq!((shown.targets, shown.targets_max), (3, 100));
+    assert!(shown.replay_bytes > 0);
     assert_eq!(
         (shown.challenger, shown.trial, shown.previous),
         (None, None, None)
     );
-    assert_eq!(shown.training.next, Some(NOW), "never trained: at once");
+    assert_eq!(shown.training.next, Some(NOW), "it is over due");
     assert_eq!(shown.training.why, "it is learned anew every 1 h");
-    let naive = foreseer(ModelKind::Naive);
-    let naive = models::model(&naive, NOW, TrainingReply::default(), 0);
-    assert_eq!(naive.training.next, None);
-    assert_eq!(naive.training.why, "model.kind = \"naive\" learns nothing");
-}
-
-#[test]
-fn a_training_that_was_asked_for_is_seen_until_it_begins() {
-    let mut foreseer = mix();
-    foreseer.lessons(NOW);
-    let shown = |foreseer: &Foreseer| {
-        let began = TrainingReply {
-            ended: 3,
-            ..TrainingReply::default()
-        };
-        models::model(foreseer, NOW, began, 0).training
-    };
-    let idle = shown(&foreseer);
-    assert_eq!(
-        (idle.asked, idle.next, idle.ended),
-        (false, Some(NOW + 3_600), 3)
-    );
-    models::train(&mut foreseer).expect("there is something to learn");
-    let asked = shown(&foreseer);
-    assert_eq!((asked.asked, asked.next), (true, Some(NOW)));
-    assert_eq!(asked.why, "an operator asked for it");
-    foreseer.lessons(NOW);
-    assert!(!shown(&foreseer).asked);
-    let refused = models::train(&mut foreseer_of_naive()).expect_err("nothing to learn");
+    let (_dir, mut naive) = foresight(ModelKind::Naive);
+    let shown = model_of(&mut naive).training;
+    assert_eq!(shown.next, None);
+    assert_eq!(shown.why, "model.kind = \"naive\" learns nothing");
+    let refused = answer(&mut naive, NOW, Query::Train).expect_err("nothing to learn");
     assert_eq!(refused.status(), 412);
 }
 
-fn foreseer_of_naive() -> Foreseer {
-    foreseer(ModelKind::Naive)
+#[test]
+fn a_training_that_is_asked_for_begins_and_ends() {
+    let (_dir, mut foresight) = foresight(ModelKind::Mix);
+    let before = model_of(&mut foresight).training;
+    assert_eq!(
+        (before.asked, before.began, before.last),
+        (false, None, None)
+    );
+    answer(&mut foresight, NOW, Query::Train).expect("there is something to learn");
+    let runs = model_of(&mut foresight).training;
+    assert_eq!((runs.asked, runs.began), (false, Some(NOW)));
+    assert!(
+        runs.doing.is_some() && runs.next == Some(NOW + 3_600),
+        "{runs:?}"
+    );
+    answer(&mut foresight, NOW, Query::Train).expect("once more");
+    let asked = model_of(&mut foresight).training;
+    assert_eq!((asked.asked, asked.next), (true, Some(NOW)));
+    assert_eq!(asked.why, "an operator asked for it");
+    while foresight.training().is_some() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        foresight.poll(NOW + 7);
+    }
+    let ended = model_of(&mut foresight).training;
+    assert_eq!(
+        (ended.asked, ended.last),
+        (true, Some(NOW + 7)),
+        "one waits yet"
+    );
+    assert!(ended.outcome.is_some());
 }
 
 #[test]
 fn there_may_be_nothing_to_go_back_to() {
-    let refused = models::roll_back(&mut mix(), NOW).expect_err("nobody spoke before");
-    assert_eq!(refused.status(), 412);
+    let (_dir, mut foresight) = foresight(ModelKind::Mix);
+    let refused = answer(&mut foresight, NOW, Query::RollBackModel);
+    assert_eq!(refused.expect_err("nobody spoke before").status(), 412);
 }
 
 #[test]
-fn decisions_are_told_in_words_the_newest_last() {
-    let (gain, low, high) = (0.12, 0.031, 0.2);
-    let all = [
-        What::Challenged {
-            challenger: 0xab,
-            examples: 99,
-        },
-        What::Promoted { gain, low, high },
-        What::Dismissed { gain, low, high },
-        What::Deposed { worse: 1.25 },
-        What::RolledBack,
-    ];
-    let decisions: Vec<Decision> = all
-        .into_iter()
-        .enumerate()
-        .map(|(at, what)| Decision {
-            at: at as i64,
-            what,
-            champion: at as u64,
-        })
-        .collect();
-    let log = models::log(decisions.iter(), 5).entries;
-    let told: Vec<(&str, &str)> = log
+fn a_challenger_and_who_spoke_before_are_shown() {
+    let (_dir, mut foresight) = foresight(ModelKind::Mix);
+    let schema = settings(ModelKind::Mix).schema;
+    let blank = || Learned::blank(ModelKind::Mix, schema.clone());
+    let foreseer = foresight.foreseer_mut();
+    foreseer.challenge(blank(), NOW);
+    foreseer.remember(blank());
+    let shown = model_of(&mut foresight);
+    assert!(shown.challenger.is_some());
+    let trial = shown.trial.expect("it is tried");
+    assert_eq!(
+        (trial.blocks, trial.blocks_min, trial.events_min),
+        (0, 7, 200)
+    );
+    assert_eq!(trial.block_seconds, 86_400);
+    assert!(shown.previous.is_some());
+    let Ok(Reply::Done(done)) = answer(&mut foresight, NOW, Query::RollBackModel) else {
+        panic!("there is one before")
+    };
+    assert_eq!(done.detail, "rules speaks from now on");
+    let Ok(Reply::ModelLog(log)) = answer(&mut foresight, NOW, Query::ModelLog { limit: 9 }) else {
+        panic!("a log")
+    };
+    let told = log
+        .entries
         .iter()
-        .map(|e| (e.what.as_str(), e.text.as_str()))
-        .collect();
-    let gained = "it loses 12 % less, 95 % sure between 3.1 and 20";
-    assert_eq!(
-        told,
-        [
-            (
-                "challenged",
-                "00000000000000ab was learned from 99 examples and is tried beside it"
-            ),
-            ("promoted", &format!("the challenger takes over: {gained}")),
-            ("dismissed", &format!("the challenger is let go: {gained}")),
-            (
-                "deposed",
-                "the champion lost 1.25 times what saying how often it happens would have lost"
-            ),
-            ("rolled-back", "an operator went back to it"),
-        ]
-    );
-    assert_eq!(
-        (log[0].champion.as_str(), log[1].champion.as_str()),
-        ("rules", "0000000000000001")
-    );
-    let newest = models::log(decisions.iter(), 2).entries;
-    assert_eq!(
-        newest.iter().map(|entry| entry.at).collect::<Vec<_>>(),
-        [3, 4]
-    );
+        .map(|entry| (entry.at, entry.what.as_str()));
+    assert_eq!(told.collect::<Vec<_>>(), [(NOW, "rolled-back")]);
+}
+
+#[test]
+fn every_question_has_its_answer() {
+    let (_dir, mut foresight) = foresight(ModelKind::Mix);
+    let mut ask = |query| answer(&mut foresight, NOW, query);
+    let all = Query::Forecasts {
+        object: None,
+        kind: None,
+        within: None,
+        limit: 2,
+    };
+    assert!(matches!(ask(all), Ok(Reply::Forecasts(reply)) if reply.forecasts.len() == 2));
+    let object = object("busy.db");
+    let explain = ask(Query::Explain { object });
+    assert!(matches!(explain, Ok(Reply::Explain(reply)) if reply.object == "busy.db"));
+    let hint = Query::Hint {
+        target: target("busy.db"),
+        chance: Chance::new(0.5).expect("a chance"),
+        until: Until::After(60),
+    };
+    assert!(matches!(ask(hint), Ok(Reply::Done(_))));
+    assert_eq!(ask(Query::Status).expect_err("of others").status(), 500);
 }
