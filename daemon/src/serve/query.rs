@@ -80,8 +80,8 @@ pub enum Query {
     Access { lines: Vec<u8> },
     /// What is seen on this node, with so many members of each list.
     Observed { limit: usize },
-    /// What is foretold: of an object or all, of a kind or all, the likeliest within so many seconds
-    /// first.
+    /// What is foretold: of an object or all, of a kind or all, the likeliest within so many
+    /// seconds first.
     Forecasts {
         object: Option<Subject>,
         kind: Option<Kind>,

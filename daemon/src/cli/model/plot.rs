@@ -20,7 +20,10 @@ const LSTM: RGBColor = RGBColor(220, 150, 30);
 
 /// The picture can't be drawn.
 #[derive(Debug, thiserror::Error)]
-#[error("draw {path}: {why}; is the directory there, and may it be written?", path = path.display())]
+#[error(
+    "draw {path}: {why}; is the directory there, and may it be written?",
+    path = path.display()
+)]
 pub struct Error {
     path: PathBuf,
     why: String,

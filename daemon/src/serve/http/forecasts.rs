@@ -130,8 +130,8 @@ fn until(when: When) -> Result<Until, Problem> {
     }
     lasting("until", &text).map(Until::After).map_err(|_| {
         Problem::bad_request(format!(
-            "until is {text:?}: write a time as in 2026-01-31T18:00:00Z, seconds since 1970, or how \
-             long from now, as in 2h"
+            "until is {text:?}: write a time as in 2026-01-31T18:00:00Z, seconds since 1970, or \
+             how long from now, as in 2h"
         ))
     })
 }
