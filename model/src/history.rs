@@ -15,7 +15,14 @@ pub struct Grid {
     step: u32,
     /// Bins of a season.
     season: u32,
+    /// Slots of a season: bins, or minutes where bins are shorter.
+    slots: u32,
 }
+
+/// Slots of a season, at most: what is usual is known to the minute.
+const SLOTS_MAX: u32 = 1_440;
+/// Bins that are kept, at most: a week of minutes, or three hours of seconds.
+const KEPT_MAX: usize = 10_080;
 
 impl Grid {
     /// Bins of `step` seconds and seasons of a day. A day is cut into whole bins, or the season is
@@ -23,7 +30,12 @@ impl Grid {
     pub fn daily(step: u32) -> Grid {
         let step = step.clamp(1, DAY as u32);
         let season = (DAY as f64 / f64::from(step)).round() as u32;
-        Grid { step, season }
+        let slots = season.min(SLOTS_MAX);
+        Grid {
+            step,
+            season,
+            slots,
+        }
     }
 
     pub fn step(&self) -> u32 {
@@ -42,7 +54,12 @@ impl Grid {
     /// The place in the season of the bin that begins at `time`.
     pub fn slot(&self, time: i64) -> usize {
         let bin = time.div_euclid(i64::from(self.step));
-        bin.rem_euclid(i64::from(self.season)) as usize
+        let bin = bin.rem_euclid(i64::from(self.season));
+        (bin * i64::from(self.slots) / i64::from(self.season)) as usize
+    }
+
+    pub fn slots(&self) -> usize {
+        self.slots as usize
     }
 
     /// Angles of the hour and of the weekday, 0 to 2π.
@@ -65,9 +82,9 @@ pub struct History {
 }
 
 impl History {
-    /// Keeps `seasons` of values, and none before `start`.
+    /// Keeps `seasons` of values, or as many as there is room for, and none before `start`.
     pub fn new(grid: Grid, seasons: usize, start: i64) -> History {
-        let kept = (grid.season() * seasons.max(1)).saturating_add(1);
+        let kept = (grid.season() * seasons.max(1)).min(KEPT_MAX) + 1;
         History {
             grid,
             kept,
@@ -179,6 +196,9 @@ mod tests {
         assert_eq!(Grid::daily(840).season(), 103);
         assert_eq!(Grid::daily(0).season(), 86_400);
         assert_eq!(Grid::daily(u32::MAX).season(), 1);
+        let seconds = Grid::daily(1);
+        assert_eq!((seconds.slots(), seconds.slot(86_399)), (1_440, 1_439));
+        assert_eq!((seconds.slot(59), seconds.slot(60)), (0, 1));
         assert_eq!(Grid::daily(840).bins(3600), 4);
         assert_eq!(Grid::daily(86_400).bins(60), 1);
     }

@@ -22,6 +22,9 @@ pub fn input_name(input: usize) -> &'static str {
 /// Grows when inputs change their meaning: weights that were learned from others are of no use.
 pub const INPUTS_VERSION: u32 = 1;
 
+/// Bins that can be looked ahead: a week of bins of five minutes.
+pub const AHEAD_MAX: usize = 2_016;
+
 /// What a model is for; it is of use for nothing else.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Schema {
@@ -34,14 +37,15 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// From seconds; a horizon that is shorter than a bin is one bin.
+    /// From seconds; a horizon that is shorter than a bin is one bin, and one of more bins than
+    /// can be looked ahead is as many as can be.
     pub fn new(step: u32, ahead: u32, horizons: &[u32]) -> Option<Schema> {
         let grid = Grid::daily(step);
-        let horizons = Horizons::new(horizons.iter().map(|seconds| grid.bins(*seconds)))?;
+        let bins = |seconds: u32| grid.bins(seconds).min(AHEAD_MAX);
         Some(Schema {
             step: grid.step(),
-            ahead: grid.bins(ahead),
-            horizons,
+            ahead: bins(ahead),
+            horizons: Horizons::new(horizons.iter().map(|seconds| bins(*seconds)))?,
         })
     }
 

@@ -52,11 +52,11 @@ impl Track {
     pub fn new(grid: Grid, start: i64) -> Track {
         Track {
             history: History::new(grid, SEASONS, start),
-            running: Running::new(grid.season()),
+            running: Running::new(grid.slots()),
             hour: Running::new(grid.bins(3600)),
             three_hours: Running::new(grid.bins(3 * 3600)),
-            shape: vec![0.0; grid.season()],
-            seen: vec![false; grid.season()],
+            shape: vec![0.0; grid.slots()],
+            seen: vec![false; grid.slots()],
         }
     }
 

@@ -26,6 +26,7 @@ mod http;
 mod logs;
 mod moves;
 mod observe;
+mod predict;
 mod rest;
 mod verbs;
 

@@ -95,7 +95,7 @@ impl ModelConfig {
             horizons: [900, 3_600, 21_600, 86_400].map(Span::secs).into(),
             training_interval: Span::secs(21_600),
             prediction_interval: bin,
-            targets: 4_096,
+            targets: 2_048,
             replay: Size::mib(64),
             control_share: Share::percent(5),
             trial_block,

@@ -25,7 +25,7 @@ fn everything_is_foretold_unless_told_otherwise() {
         (settings.interval, settings.training_interval),
         (300, 21_600)
     );
-    assert_eq!((settings.targets_max, settings.block), (4_096, 288));
+    assert_eq!((settings.targets_max, settings.block), (2_048, 288));
     assert_eq!((settings.rules.blocks, settings.rules.events), (7, 200));
     assert_eq!(settings.control_share, 0.05);
     assert_eq!(settings.healthy, Healthy::default());

@@ -326,6 +326,12 @@ impl Foreseer {
         self.learns().then(|| self.trained.map_or(0, due))
     }
 
+    /// The input that moved most since the model learned, and its index.
+    pub fn drift(&self) -> Option<(&'static str, f64)> {
+        let (input, index) = self.drift.as_ref()?.most()?;
+        Some((input_name(input), index))
+    }
+
     /// Whether it is time to train, and why.
     pub fn occasion(&self, now: i64) -> Option<Occasion> {
         if self.asked {
@@ -338,15 +344,9 @@ impl Foreseer {
         (index > DRIFTED).then_some(Occasion::Drifted { input, index })
     }
 
-    /// When the last training began.
-    pub fn trained(&self) -> Option<i64> {
-        self.trained
-    }
-
-    /// The input that moved most since the model learned, and its index.
-    pub fn drift(&self) -> Option<(&'static str, f64)> {
-        let (input, index) = self.drift.as_ref()?.most()?;
-        Some((input_name(input), index))
+    /// A training came to nothing: it is due again.
+    pub fn forget_training(&mut self) {
+        self.trained = None;
     }
 
     /// What is known of each target, to learn from, and above what it happens.

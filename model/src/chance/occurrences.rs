@@ -50,7 +50,7 @@ impl Occurrences {
             limit,
             quick: 0.0,
             slow: 0.0,
-            slots: vec![0.0; grid.season()],
+            slots: vec![0.0; grid.slots()],
             known: 0,
             times: 0,
             since: LONG_AGO,

@@ -133,7 +133,7 @@ impl HoltWinters {
             grid,
             level: None,
             trend: 0.0,
-            seasons: vec![0.0; grid.season()],
+            seasons: vec![0.0; grid.slots()],
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`show`] | questions of people, and what they are told |
 //! | [`store`] | models on disk, the log of decisions |
 //! | [`replay`] | what was seen, on disk, for the next start |
 //! | [`training`] | learning, on a thread of its own |
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use metrics::{counter, gauge};
 
 use self::replay::Replay;
-use self::store::{Entry, Role, Store};
+use self::store::{Role, Store, entry};
 use self::training::Run;
 use crate::control::metrics as declared;
 use crate::observe::Bin;
@@ -223,12 +224,13 @@ impl Foresight {
         match outcome {
             Ok(Some(learned)) if learned.odds.is_some() => {
                 let decision = self.foreseer.challenge(learned, now);
-                self.note_end(now, Entry::of(&decision).text);
+                self.note_end(now, entry(&decision).text);
                 self.keep(&[decision]);
             }
             Ok(_) => {
                 let text = "too little was seen to learn from: rules go on".to_owned();
                 self.note_end(now, text);
+                self.foreseer.forget_training();
             }
             Err(error) => {
                 tracing::error!(error, "training failed; the model that speaks goes on");
@@ -248,7 +250,7 @@ impl Foresight {
     /// Writes decisions, and the models that they are about.
     fn keep(&mut self, decisions: &[Decision]) {
         for decision in decisions {
-            let entry = Entry::of(decision);
+            let entry = entry(decision);
             tracing::info!(
                 champion = entry.champion,
                 what = entry.what,

@@ -20,6 +20,7 @@ use crate::serve::forecasts::{
     ChancesReply, ExplainReply, ForecastReply, ForecastsReply, HintReply, HitsReply, InputReply,
     ReasonsReply, ValueReply, horizon,
 };
+use crate::serve::models::LogReply;
 use crate::serve::problem::{Problem, ProblemKind};
 use crate::serve::query::{Chance, Query, Until};
 use crate::serve::reply::Reply;
@@ -53,10 +54,9 @@ pub fn answer(foresight: &mut Foresight, now: i64, query: Query) -> Result<Reply
             until,
         } => hint(foresight.foreseer_mut(), now, &target, chance, until),
         Query::Model => Ok(Reply::Model(Box::new(models::model(foresight, now)))),
-        Query::ModelLog { limit } => {
-            let entries = foresight.store().entries(limit);
-            Ok(Reply::ModelLog(models::log(entries)))
-        }
+        Query::ModelLog { limit } => Ok(Reply::ModelLog(LogReply {
+            entries: foresight.store().entries(limit),
+        })),
         Query::Train => models::train(foresight, now),
         Query::RollBackModel => models::roll_back(foresight, now),
         other => Err(Problem::internal(format!("nobody answers {other:?}"))),
@@ -163,7 +163,7 @@ pub fn hint(
 }
 
 /// The horizons, in seconds.
-fn horizons(foreseer: &Foreseer) -> Vec<u32> {
+pub fn horizons(foreseer: &Foreseer) -> Vec<u32> {
     let schema = &foreseer.settings().schema;
     let seconds = |bins: &usize| seconds(*bins, schema.step);
     schema.horizons.bins().iter().map(seconds).collect()

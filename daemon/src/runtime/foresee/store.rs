@@ -7,9 +7,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use model::learned::Learned;
-use serde::{Deserialize, Serialize};
 
 use crate::predict::contest::{Decision, What};
+use crate::serve::models::LogEntry;
 
 /// Which model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,17 +32,6 @@ impl Role {
 /// The log is begun anew at this size, and the one before is kept.
 const LOG_MAX: u64 = 1 << 20;
 
-/// One line of the log.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// Seconds since 1970.
-    pub at: i64,
-    pub what: String,
-    /// The model that speaks since then.
-    pub champion: String,
-    pub text: String,
-}
-
 /// Names a model for people.
 pub fn name_of(version: u64) -> String {
     match version {
@@ -51,15 +40,14 @@ pub fn name_of(version: u64) -> String {
     }
 }
 
-impl Entry {
-    pub fn of(decision: &Decision) -> Entry {
-        let (what, text) = told(&decision.what);
-        Entry {
-            at: decision.at,
-            what: what.to_owned(),
-            champion: name_of(decision.champion),
-            text,
-        }
+/// A decision as a line of the log.
+pub fn entry(decision: &Decision) -> LogEntry {
+    let (what, text) = told(&decision.what);
+    LogEntry {
+        at: decision.at,
+        what: what.to_owned(),
+        champion: name_of(decision.champion),
+        text,
     }
 }
 
@@ -93,7 +81,7 @@ fn told(what: &What) -> (&'static str, String) {
             let text = format!("it lost {worse:.2} times as much as saying how often it happens");
             ("deposed", text)
         }
-        What::RolledBack => ("rolled back", "an operator went back".to_owned()),
+        What::RolledBack => ("rolled-back", "an operator went back".to_owned()),
     }
 }
 
@@ -164,7 +152,7 @@ impl Store {
     }
 
     /// Adds a line to the log.
-    pub fn log(&self, entry: &Entry) -> std::io::Result<()> {
+    pub fn log(&self, entry: &LogEntry) -> std::io::Result<()> {
         let path = self.log_path();
         if std::fs::metadata(&path).is_ok_and(|file| file.len() > LOG_MAX) {
             std::fs::rename(&path, path.with_extension("jsonl.1"))?;
@@ -176,8 +164,8 @@ impl Store {
         file.sync_data()
     }
 
-    /// The newest lines, the newest first. A line that can't be read is passed over.
-    pub fn entries(&self, limit: usize) -> Vec<Entry> {
+    /// The newest lines, the newest last. A line that can't be read is passed over.
+    pub fn entries(&self, limit: usize) -> Vec<LogEntry> {
         let path = self.log_path();
         let mut entries = Vec::new();
         for path in [path.with_extension("jsonl.1"), path] {
@@ -188,8 +176,7 @@ impl Store {
                 .filter_map(|line| serde_json::from_str(line).ok());
             entries.extend(lines);
         }
-        entries.reverse();
-        entries.truncate(limit);
+        entries.drain(..entries.len().saturating_sub(limit));
         entries
     }
 }
@@ -227,25 +214,25 @@ mod tests {
     }
 
     #[test]
-    fn the_log_tells_the_newest_first_and_survives_a_torn_line() {
+    fn the_log_tells_the_newest_last_and_survives_a_torn_line() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path()).expect("a store");
-        let entry = |at| {
-            Entry::of(&Decision {
+        let line = |at| {
+            entry(&Decision {
                 at,
                 what: What::Deposed { worse: 1.25 },
                 champion: 0,
             })
         };
-        store.log(&entry(1)).expect("written");
+        store.log(&line(1)).expect("written");
         let torn = File::options()
             .append(true)
             .open(store.log_path())
             .expect("there");
         std::io::Write::write_all(&mut &torn, b"{\"at\":9,\n").expect("written");
-        store.log(&entry(2)).expect("written");
-        assert_eq!(store.entries(10), [entry(2), entry(1)]);
-        assert_eq!(store.entries(1), [entry(2)]);
-        assert!(entry(1).text.contains("1.25 times") && entry(1).champion == "rules");
+        store.log(&line(2)).expect("written");
+        assert_eq!(store.entries(10), [line(1), line(2)]);
+        assert_eq!(store.entries(1), [line(2)]);
+        assert!(line(1).text.contains("1.25 times") && line(1).champion == "rules");
     }
 }

@@ -37,6 +37,7 @@ use self::outlook::Outlook;
 use self::reading::Node;
 use self::source::Source;
 use super::Error;
+use super::foresee::{self, Foresight};
 use crate::config::{Config, Feed, Follow, Format, ObserveConfig};
 use crate::control::access::Access as Visitors;
 use crate::control::gateway::Answer;
@@ -134,7 +135,8 @@ pub fn start(config: &Config) -> Result<(Observer, Running), Error> {
     };
     let mut sources = Sources::open(&config.observe, config.serve.group.as_deref())?;
     sources.follower.begin();
-    let worker = Worker::new(&config.observe, sources, inbox, bell);
+    let foresight = foresight(config, &observer)?;
+    let worker = Worker::new(&config.observe, sources, inbox, (bell, foresight));
     let thread = std::thread::Builder::new().name("observe".to_owned());
     let thread = thread.spawn(move || worker.run());
     let thread = thread.map_err(|source| Error::System {
@@ -147,6 +149,20 @@ pub fn start(config: &Config) -> Result<(Observer, Running), Error> {
         thread,
     };
     Ok((observer, running))
+}
+
+/// Who foresees, with the files below the state directory.
+fn foresight(config: &Config, observer: &Observer) -> Result<Foresight, Error> {
+    let settings = config.model.settings(config.observe.bin_seconds());
+    let dir = config.node.state_dir.join("model");
+    let observer = observer.clone();
+    let ring = Arc::new(move || observer.ring());
+    let opened = Foresight::open(settings, &dir, config.model.replay.0, ring);
+    opened.map_err(|source| Error::System {
+        what: "open",
+        path: dir.display().to_string(),
+        source,
+    })
 }
 
 /// Where access events come from.
@@ -209,7 +225,7 @@ impl Worker {
         config: &ObserveConfig,
         sources: Sources,
         inbox: flume::Receiver<Mail>,
-        bell: Arc<OwnedFd>,
+        (bell, foresight): (Arc<OwnedFd>, Foresight),
     ) -> Worker {
         let settings = Settings {
             bin_seconds: config.bin_seconds(),
@@ -218,7 +234,7 @@ impl Worker {
         };
         Worker {
             observatory: Observatory::new(settings, wall()),
-            outlook: Outlook::default(),
+            outlook: Outlook::new(foresight),
             sources,
             node: Node::of_here(),
             load_every: config.load_every,
@@ -245,7 +261,7 @@ impl Worker {
                 self.take(now, mail);
                 took = true;
             }
-            more = false;
+            more = self.outlook.foresight().catch_up(now);
             for socket in &mut self.sources.sockets {
                 more |= socket.pump(now, &mut self.observatory);
             }
@@ -298,11 +314,13 @@ impl Worker {
             gauge!(declared::OBSERVE_BYTES.name).set(self.observatory.bytes() as f64);
         }
         self.close();
+        self.outlook.foresight().poll(wall());
     }
 
     fn close(&mut self) {
-        if let Some(bin) = self.observatory.close(wall()) {
-            self.outlook.take(bin);
+        let now = wall();
+        if let Some(bin) = self.observatory.close(now) {
+            self.outlook.take(bin, now);
         }
     }
 
@@ -329,7 +347,9 @@ impl Worker {
                 let reply = show::observed(&self.observatory, &self.outlook, sources, limit);
                 answer.give(Ok(Reply::Observed(Box::new(reply))));
             }
-            Mail::Ask(..) => tracing::error!("a question for the shards came to the observer"),
+            Mail::Ask(query, answer) => {
+                answer.give(foresee::show::answer(self.outlook.foresight(), now, query));
+            }
             Mail::Stop => {}
         }
     }

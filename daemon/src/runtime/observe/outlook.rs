@@ -1,19 +1,25 @@
-//! Where finished bins go: the one place at which whoever foresees takes up what was seen.
+//! Where finished bins go: the newest is kept for display, and whoever foresees takes it up.
 //!
 //! It is called on the observe thread, once a bin, after the bin was closed; so it may take its
 //! time, and must not wait for anything. Samples come in order of subject and signal.
 
 use crate::observe::Bin;
+use crate::runtime::foresee::Foresight;
 
 /// What takes the bins.
-#[derive(Default, Debug)]
 pub struct Outlook {
     newest: Option<Bin>,
+    foresight: Foresight,
 }
 
 impl Outlook {
-    /// Takes a bin that is over.
-    pub fn take(&mut self, bin: Bin) {
+    pub fn new(foresight: Foresight) -> Outlook {
+        let newest = None;
+        Outlook { newest, foresight }
+    }
+
+    /// Takes a bin that was over at `now`.
+    pub fn take(&mut self, bin: Bin, now: i64) {
         if bin.missed > 0 {
             tracing::warn!(
                 missed = bin.missed,
@@ -27,11 +33,16 @@ impl Outlook {
             samples,
             "a bin is over"
         );
+        self.foresight.take(&bin, now);
         self.newest = Some(bin);
     }
 
     /// The bin that was over last.
     pub fn newest(&self) -> Option<&Bin> {
         self.newest.as_ref()
+    }
+
+    pub fn foresight(&mut self) -> &mut Foresight {
+        &mut self.foresight
     }
 }

@@ -10,11 +10,9 @@ use super::{called, horizons};
 use crate::predict::contest::version_of;
 use crate::predict::{Foreseer, Occasion};
 use crate::runtime::foresee::Foresight;
-use crate::runtime::foresee::store::{Entry, name_of};
+use crate::runtime::foresee::store::name_of;
 use crate::runtime::foresee::training::Run;
-use crate::serve::models::{
-    DriftReply, LearnedReply, LogEntry, LogReply, ModelReply, TrainingReply, TrialReply,
-};
+use crate::serve::models::{DriftReply, LearnedReply, ModelReply, TrainingReply, TrialReply};
 use crate::serve::problem::Problem;
 use crate::serve::reply::Reply;
 use crate::serve::sentence::lasting;
@@ -109,19 +107,6 @@ fn learned(learned: &Arc<Learned>) -> LearnedReply {
         to: is.then_some(learned.window.1),
         examples: learned.examples,
         members: values.into_iter().chain(chances).collect(),
-    }
-}
-
-/// What became of models; `entries` are the newest first.
-pub fn log(entries: Vec<Entry>) -> LogReply {
-    let told = entries.into_iter().rev().map(|entry| LogEntry {
-        at: entry.at,
-        what: entry.what,
-        champion: entry.champion,
-        text: entry.text,
-    });
-    LogReply {
-        entries: told.collect(),
     }
 }
 
