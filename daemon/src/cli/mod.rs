@@ -16,8 +16,8 @@
 //! | [`exit`] | exit codes |
 //! | `demo` | the main job on this machine, with its own SQLite |
 //!
-//! Every verb but `run`, `demo`, `init`, `check-config`, `wal` and `model eval` is one HTTP request;
-//! `--json` prints the answer as it came.
+//! Every verb but `run`, `demo`, `init`, `check-config`, `wal` and `model eval` is one HTTP
+//! request; `--json` prints the answer as it came.
 
 pub mod args;
 pub mod ask;

@@ -185,8 +185,8 @@ mod tests {
                  challenger: bb (mix), {learned}\n\
                  trial: 3 of 7 blocks of 1 d, at least 200 events\n\
                  previous: none\n\
-                 training: runs for 30 s (trees); next in 6 h, it is learned anew every 6 h; last 6 h \
-                 ago: bb is tried\n\
+                 training: runs for 30 s (trees); next in 6 h, it is learned anew every 6 h; \
+                 last 6 h ago: bb is tried\n\
                  drift: value now moved most, 0.12 (learned anew above 0.25)\n\
                  horizons: 15 min, 1 h, bins of 5 min\n\
                  targets: 12 of 4096, 5 found no room; see model.targets\n\
