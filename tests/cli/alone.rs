@@ -77,7 +77,7 @@ fn a_line_that_cant_be_understood_exits_with_2_and_says_what_is_missing() {
             &["hint", "a.db", "--chance", "1.1", "--until", "1h"],
             "0 to 1",
         ),
-        (&["model", "log", "--limit", "-1"], "--limit"),
+        (&["model", "log", "--limit", "few"], "--limit"),
         (&["model", "learn"], "learn"),
     ] {
         foreshadow(line).exits(2).complains(&[words]);

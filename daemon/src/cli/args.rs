@@ -217,7 +217,8 @@ pub enum ModelVerb {
     /// Train on the first part of a trace, walk through the rest, and say how good forecasts were
     #[command(
         after_help = "Examples:\n  foreshadow model eval --trace requests.csv.zst\n  \
-                            foreshadow model eval --trace cpu.csv --horizon 6h --plot cpu.svg"
+                            foreshadow model eval --trace cpu.csv --horizon 6h --json \
+                            --plot cpu.svg"
     )]
     Eval(EvalArgs),
     /// Show which model speaks, which one is tried, and when is learned again

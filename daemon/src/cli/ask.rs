@@ -173,7 +173,8 @@ mod tests {
     use crate::predict::target::{Kind, Target, subject};
     use crate::serve::query::{Chance, NodeName, Query, Until};
 
-    /// Command line => what a daemon understands; `_` stands for a space within a word.
+    /// Command line => what a daemon understands; `_` stands for a space within a word, and a line
+    /// that begins with spaces continues the one before.
     const CASES: &str = r#"
 status => Status
 list => Partitions { name: None }
@@ -193,8 +194,8 @@ events --follow => Events { after: Some(EventId(0)), follow: true }
 observed => Observed { limit: 10 }
 observed --limit 3 => Observed { limit: 3 }
 forecast => Forecasts { object: None, kind: None, within: None, limit: 50 }
-forecast node --horizon 2h --limit 3 => Forecasts { object: Some(Node), kind: None, within: Some(7200), limit: 3 }
-forecast --kind overload => Forecasts { object: None, kind: Some(Overload), within: None, limit: 50 }
+forecast node --kind overload --horizon 2h --limit 3 =>
+    Forecasts { object: Some(Node), kind: Some(Overload), within: Some(7200), limit: 3 }
 explain eu/a_b.db => Explain { object: Partition(PartitionName("eu/a b.db")) }
 explain #user:7 => Explain { object: Record { partition: None, key: "user:7" } }
 model show => Model
@@ -216,7 +217,7 @@ version => Version
 
     #[test]
     fn every_verb_means_its_query() {
-        for case in CASES.trim().lines() {
+        for case in CASES.trim().replace("\n    ", " ").lines() {
             let (line, query) = case.split_once(" => ").expect("a case");
             assert_eq!(format!("{:?}", understood(line)), query, "{line}");
         }
