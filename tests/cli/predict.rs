@@ -17,7 +17,7 @@ use crate::cluster::{options, tenants, until};
 use crate::command::ask;
 use crate::http::request;
 
-const MODEL: &str = "[observe]\nbin = \"1s\"\n[model]\nhorizon = \"2s\"\n\
+const MODEL: &str = "[observe]\nbin = \"1s\"\nload_every = \"1s\"\n[model]\nhorizon = \"2s\"\n\
                      horizons = [\"2s\", \"10s\"]\ntraining_interval = \"30d\"\n";
 
 fn model_dir(node: &Node) -> PathBuf {
@@ -92,6 +92,7 @@ fn it_foretells_from_the_first_bin_and_takes_hints() {
     );
     let chances = hot["chances"].as_array().expect("chances");
     assert!(chances[0].as_f64() > Some(0.1) && chances[1].as_f64() >= chances[0].as_f64());
+    until("a forecast of the node", || forecast(node, "node"));
     let all = ask(node, &["forecast"]).exits(0);
     for word in ["#hot", "#user:7", "eu", "node", "overload"] {
         assert!(all.out.contains(word), "{word} is not in\n{}", all.out);
