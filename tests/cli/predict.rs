@@ -14,7 +14,7 @@ use foreshadow::runtime::foresee::replay::Replay;
 use serde_json::Value;
 
 use crate::cluster::{options, tenants, until};
-use crate::command::ask;
+use crate::command::{ask, foreshadow};
 use crate::http::request;
 
 const MODEL: &str = "[observe]\nbin = \"1s\"\nload_every = \"1s\"\n[model]\nhorizon = \"2s\"\n\
@@ -170,4 +170,53 @@ fn a_damaged_or_foreign_model_is_refused_and_told_and_rules_speak() {
     ] {
         assert!(log.contains(word), "{word} is not in the log");
     }
+}
+
+/// Hours of three items with a daily peak, as a trace.
+fn trace() -> String {
+    let mut text = String::from("time,item,value\n");
+    for hour in 0..24 * 30_u32 {
+        for item in 0..3 {
+            let peak = if hour % 24 == 6 + item { 20 } else { 0 };
+            let value = peak + hour * (item + 7) * 7_919 % 11;
+            text += &format!("{},item{item},{value}\n", hour * 3600);
+        }
+    }
+    text
+}
+
+#[test]
+fn an_evaluation_says_and_draws_how_good_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, plot) = (dir.path().join("trace.csv"), dir.path().join("plot.svg"));
+    fs::write(&file, trace()).expect("written");
+    let path = |path: &PathBuf| path.to_str().expect("text").to_owned();
+    let (file, plot) = (path(&file), path(&plot));
+    let arguments = ["model", "eval", "--rounds", "1", "--json", "--trace", &file];
+    let said = foreshadow(&[&arguments[..], &["--plot", &plot]].concat())
+        .exits(0)
+        .json();
+    let mix = said["mix"].as_object().expect("the mix");
+    for key in [
+        "skill_vs_seasonal_median",
+        "skill_vs_ewma_median",
+        "skill_mean",
+        "skill_worst",
+        "share_won",
+        "brier_skill",
+        "ece",
+        "auc",
+    ] {
+        assert!(mix[key].is_f64(), "{key}: {said}");
+        assert!(said["members"]["lstm"].get(key).is_some(), "{key}: {said}");
+    }
+    assert!(said["lstm_marginal"].is_f64());
+    assert!(
+        mix["brier_skill"].as_f64() > Some(0.3),
+        "a peak at six is foretold: {said}"
+    );
+    let drawn = fs::read_to_string(plot).expect("drawn");
+    assert!(drawn.starts_with("<svg") && drawn.contains("what was foretold"));
+    let nowhere = foreshadow(&["model", "eval", "--trace", "/nowhere.csv"]).exits(1);
+    nowhere.complains(&["/nowhere.csv"]);
 }
