@@ -62,6 +62,25 @@ fn shop(bin: i64) -> Seen {
     seen(bin, &[("r.db", report), ("o.db", order), ("l.db", 0.0)])
 }
 
+fn learn(lessons: &[(Series, f32)], epochs: usize) -> Learned {
+    let lessons: Vec<_> = lessons
+        .iter()
+        .map(|(series, limit)| model::learn::Lesson {
+            series,
+            limit: *limit,
+            until: series.values.len(),
+        })
+        .collect();
+    let training = Training {
+        hidden: 16,
+        epochs,
+        ..Training::default()
+    };
+    let schema = settings().schema;
+    let learned = model::learn::learn(ModelKind::Mix, &schema, &lessons, &training, &mut |_| true);
+    learned.expect("it learns").expect("not ended")
+}
+
 fn chance(foreseer: &Foreseer, text: &str, now: i64) -> f32 {
     let page = foreseer.book().page(&target(text)).expect("a page");
     page.chances(now)[0]
@@ -121,22 +140,7 @@ fn what_is_learned_competes_wins_and_can_be_taken_back() {
     let lessons = foreseer.lessons(now);
     assert_eq!(lessons.len(), 3);
     assert_eq!(foreseer.occasion(now), None, "it was just done");
-    let lessons: Vec<_> = lessons
-        .iter()
-        .map(|(series, limit)| model::learn::Lesson {
-            series,
-            limit: *limit,
-            until: series.values.len(),
-        })
-        .collect();
-    let training = Training {
-        hidden: 16,
-        epochs: 3,
-        ..Training::default()
-    };
-    let schema = &foreseer.settings().schema.clone();
-    let learned = model::learn::learn(ModelKind::Mix, schema, &lessons, &training, &mut |_| true);
-    let learned = learned.expect("it learns").expect("not ended");
+    let learned = learn(&lessons, 3);
     let challenged = foreseer.challenge(learned, now);
     assert!(matches!(challenged.what, What::Challenged { .. }) && challenged.champion == 0);
     let decided = days(&mut foreseer, 20..26);
@@ -179,22 +183,7 @@ fn a_champion_that_is_worse_than_a_rate_is_deposed() {
         foreseer.take(&shop(bin));
     }
     let lessons = foreseer.lessons(0);
-    let lessons: Vec<_> = lessons
-        .iter()
-        .map(|(series, limit)| model::learn::Lesson {
-            series,
-            limit: *limit,
-            until: series.values.len(),
-        })
-        .collect();
-    let training = Training {
-        hidden: 16,
-        epochs: 1,
-        ..Training::default()
-    };
-    let schema = settings().schema;
-    let learned = model::learn::learn(ModelKind::Mix, &schema, &lessons, &training, &mut |_| true);
-    let mut learned = learned.expect("it learns").expect("not ended");
+    let mut learned = learn(&lessons, 1);
     // It says the opposite of what it knows.
     let odds = learned.odds.as_mut().expect("it has learned");
     for calibration in &mut odds.calibrations {
